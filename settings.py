@@ -1,0 +1,66 @@
+"""The environment as one frozen object; every bad variable is named at once, at start."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+DAY = 86_400
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Hold what the environment says; README has a line for each field, under its upper-case name."""
+
+    deployments_dir: Path = Path("/etc/auto-deployer/deployments")
+    passwords_dir: Path = Path("/etc/auto-deployer/passwords")
+    kubeconfig: str | None = None
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read the settings from environment variables.
+
+        Raises ValueError with one line for every bad variable. An ordinary exception: uWSGI ends with 22 on it, while
+        a worker that dies of SystemExit is started again for ever.
+        """
+        values, problems = {}, []
+        for variable, read in _READERS.items():
+            if variable not in environ:
+                continue
+            try:
+                values[variable.lower()] = read(environ[variable])
+            except ValueError as error:
+                problems.append(f"{variable}: {error}")
+        if problems:
+            raise ValueError("bad settings:\n  " + "\n  ".join(problems))
+        return cls(**values)
+
+
+def _directory(value: str) -> Path:
+    if not value:
+        raise ValueError("is empty; leave it out for the default, or name a directory")
+    return Path(value)
+
+
+def _optional(value: str) -> str | None:
+    # Empty means unset, as kubectl has it for KUBECONFIG.
+    return value or None
+
+
+def _whole_number(value: str, most: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", value) or int(value) > most:
+        raise ValueError(f"{value!r} is not a whole number from 0 to {most}")
+    return int(value)
+
+
+def _true_or_false(value: str) -> bool:
+    if value.lower() not in ("true", "false"):
+        raise ValueError(f"{value!r} is neither true nor false")
+    return value.lower() == "true"
+
+
+_READERS = {
+    "DEPLOYMENTS_DIR": _directory,
+    "PASSWORDS_DIR": _directory,
+    "KUBECONFIG": _optional,
+}
