@@ -1,0 +1,122 @@
+"""Who may: passwords, one a line, in files that Kubernetes mounts from a Secret."""
+
+import hmac
+import logging
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from errors import BadRequest, NotFound, WrongPassword
+
+log = logging.getLogger(__name__)
+
+EVERY_DEPLOYMENT = "default"
+SHORTEST = 16
+# What stands in documentation where a password should be (letters and digits only): such a line was never replaced.
+_PLACEHOLDER = re.compile(
+    r"(please)?(change|replace)(me|this|it|with|by).*|(please)?(insert|put|enter|type|use)(a|the|my|your).*|.*placeholder.*|"
+    r"(my|your|the|a)?(own|very|secret|long|strong|random|secure)*(password|passphrase|token)(here|goeshere)?|"
+    r"(password|secret|1234567890|0123456789|12345678|123456|1234|abcdefghijklmnop|abcdefgh|abcdef|qwertyuiop|qwerty)+"
+)
+
+
+@dataclass(frozen=True)
+class Key:
+    """Open the deployment that its file is named after with one line of that file."""
+
+    file: str
+    password: bytes
+
+
+class Passwords:
+    """Check passwords against the files of a directory, read when used: a rotated Secret works at once."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._reported: list[str] = []
+
+    def read(self) -> tuple[list[Key], list[str]]:
+        """Return the usable passwords, and a sentence for each line or file that opens nothing. Raises nothing."""
+        keys, problems = [], []
+        try:
+            # Kubernetes mounts a Secret through `..data` and its like: those files are not ours.
+            files = sorted(path for path in self._directory.iterdir() if not path.name.startswith("."))
+        except OSError as error:
+            files, problems = [], [f"{self._directory} can't be read: {error.strerror}"]
+        for path in files:
+            try:
+                lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+            except OSError as error:
+                problems.append(f"{path} can't be read: {error.strerror}")
+                continue
+            for number, line in enumerate((line.rstrip(b"\r") for line in lines), 1):
+                if not line.strip():
+                    continue
+                if fault := _fault(line):
+                    problems.append(f"{path}, line {number}, opens nothing: {fault}")
+                else:
+                    keys.append(Key(path.name, line))
+        if problems != self._reported:
+            self._reported = problems
+            for problem in problems:
+                log.warning(problem)
+        return keys, problems
+
+    def opened(self, passwords: Iterable[bytes]) -> "Opened":
+        """Return what these passwords open. Raises WrongPassword when that is nothing at all.
+
+        Every password is compared with every line, whatever deployment was asked for, so that the time says nothing.
+        """
+        keys, _ = self.read()
+        files = frozenset(key.file for key in keys for given in passwords if hmac.compare_digest(key.password, given))
+        if not files:
+            raise WrongPassword
+        return Opened(files)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Tell which deployments somebody may see and change."""
+
+    files: frozenset[str]
+
+    def among(self, configured: list[str]) -> list[str]:
+        """Return those of the configured deployments that are opened."""
+        return [name for name in configured if EVERY_DEPLOYMENT in self.files or name in self.files]
+
+    def pick(self, name: str | None, configured: list[str]) -> str:
+        """Return the deployment that is meant: the named one, or the only one.
+
+        Raises WrongPassword for a name that isn't opened, configured or not; NotFound; BadRequest when several are
+        configured and none is named.
+        """
+        if name is not None:
+            if not self.among([name]):
+                raise WrongPassword
+            if name not in configured:
+                raise NotFound(f"no deployment {name} is configured; {_listed(self.among(configured))}")
+            return name
+        opened = self.among(configured)
+        if len(configured) > 1 and opened:
+            raise BadRequest(f"several deployments are configured; name one in the URL: {_listed(opened)}")
+        if not opened and EVERY_DEPLOYMENT not in self.files:
+            raise WrongPassword
+        if not opened:
+            raise NotFound("no deployment is configured; put a manifest NAME.yaml into DEPLOYMENTS_DIR")
+        return opened[0]
+
+
+def _listed(names: list[str]) -> str:
+    return "there is " + ", ".join(f"/deployment/{name}" for name in names) if names else "there is none"
+
+
+def _fault(line: bytes) -> str | None:
+    text = line.decode("utf-8", "replace")
+    if len(text) < SHORTEST:
+        return f"it is shorter than {SHORTEST} characters"
+    letters = re.sub(r"[\W_]+", "", text.casefold())
+    unexpanded = text.startswith(("<", "${", "$(")) and text.endswith((">", "}", ")"))
+    if unexpanded or len(set(text)) == 1 or _PLACEHOLDER.fullmatch(letters):
+        return "it is a placeholder; make one with: openssl rand -base64 24"
+    return None

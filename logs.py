@@ -1,0 +1,36 @@
+"""The log: JSON lines on stderr, each with the request that it belongs to."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+from flask import g, has_request_context
+
+FIELDS = ("request_id", "method", "path", "status", "milliseconds", "deployment", "namespace", "id")
+
+
+class JsonLines(logging.Formatter):
+    """Write a record as one line of JSON; of its extras, those that FIELDS names."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        if has_request_context() and "request_id" in g:
+            line["request_id"] = g.request_id
+        line |= {field: getattr(record, field) for field in FIELDS if hasattr(record, field)}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def configure() -> None:
+    """Send everything from INFO on to stderr as JSON lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    # A full pool means many signals at once: the surplus connection is closed after use, which is no fault.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)

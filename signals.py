@@ -1,0 +1,147 @@
+"""How one asks: each sender's form of a signal, read into one shape."""
+
+import json
+import re
+from dataclasses import dataclass
+
+from flask import Request
+
+from errors import BadRequest, LengthRequired, TooLarge
+
+LARGEST_BODY = 64 * 1024
+LONGEST_CAUSE = 256
+# What AcrylicShrimp/webhook-action 1.0.4 sends: its input pasted, unescaped, between `{ "data": "` and `" }`.
+# https://github.com/AcrylicShrimp/webhook-action/blob/master/entrypoint.sh
+_PASTED = re.compile(r'[ \t\r\n]*\{[ \t\r\n]*"data"[ \t\r\n]*:[ \t\r\n]*"(.*)"[ \t\r\n]*\}[ \t\r\n]*', re.DOTALL)
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Signal:
+    """Say what a sender wants deployed, and how."""
+
+    image: str | None = None
+    cause: str | None = None
+    dry_run: bool = False
+
+    @classmethod
+    def from_fields(cls, fields: dict) -> "Signal":
+        """Check the fields that are ours; others are ignored, since senders add their own.
+
+        Raises BadRequest with the name of the field.
+        """
+        return cls(image=_text(fields, "image"), cause=_cause(fields), dry_run=_flag(fields, "dry_run"))
+
+
+def read_fields(request: Request) -> dict:
+    """Read a POST's body, in any of its four forms, whatever its Content-Type says, out of its envelope.
+
+    Raises LengthRequired, TooLarge (over 64 KiB) or BadRequest.
+    """
+    length = request.content_length
+    if length is None:
+        raise LengthRequired("the request has no Content-Length; send the body in one piece (curl -d does)")
+    if length > LARGEST_BODY:
+        raise TooLarge(f"the body has {length} bytes; at most {LARGEST_BODY} are read")
+    return _opened(_decoded(request.get_data(cache=False)))
+
+
+def read_passwords(request: Request, fields: dict | None = None) -> list[bytes]:
+    """Collect the passwords that a request carries: its body's field `pw`, and its Authorization header.
+
+    Raises BadRequest when `pw` is no text.
+    """
+    passwords = []
+    if (pw := _text(fields or {}, "pw")) is not None:
+        passwords.append(pw.encode("utf-8", "surrogatepass"))
+    if given := request.authorization:
+        if given.type == "bearer" and given.token:
+            # WSGI hands over a header's bytes as latin-1: https://peps.python.org/pep-3333/#unicode-issues
+            passwords.append(given.token.encode("latin-1", "replace"))
+        elif given.type == "basic" and given.password:
+            passwords.append(given.password.encode())
+    return passwords
+
+
+def _decoded(body: bytes) -> str:
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"the body is not UTF-8: byte {error.start} can't be read") from None
+    if not text.strip():
+        raise BadRequest('the body is empty; send JSON, such as {"pw": "…"}')
+    if text.startswith("\ufeff"):
+        raise BadRequest("the body begins with a byte order mark; send JSON without one")
+    return text
+
+
+def _opened(text: str) -> dict:
+    try:
+        outer = _json(text, "the body")
+    except json.JSONDecodeError as error:
+        pasted = _PASTED.fullmatch(text)
+        if not pasted:
+            raise BadRequest(f"the body is not JSON: {error.msg}, line {error.lineno} column {error.colno}") from None
+        outer = {"data": pasted[1]}
+    if "data" not in outer:
+        return outer
+    inner = outer["data"]
+    if isinstance(inner, str):
+        try:
+            inner = _json(inner, "data")
+        except json.JSONDecodeError as error:
+            raise BadRequest(f"data is not JSON: {error.msg}, line {error.lineno} column {error.colno}") from None
+    elif not isinstance(inner, dict):
+        raise BadRequest("data must be an object, or text that holds one")
+    if "data" in inner:
+        raise BadRequest("data holds another data; one envelope is enough")
+    return inner
+
+
+def _json(text: str, what: str) -> dict:
+    # JSONDecodeError is left to the caller, who knows what else the text may be.
+    try:
+        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise BadRequest(f"{what} is nested too deep") from None
+    except ValueError as error:
+        raise BadRequest(f"{what} can't be used: {error}") from None
+    if not isinstance(value, dict):
+        raise BadRequest(f'{what} must be a JSON object, such as {{"pw": "…"}}')
+    return value
+
+
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a key stands in it twice")
+    return fields
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _text(fields: dict, name: str) -> str | None:
+    value = fields.get(name)
+    if name in fields and not isinstance(value, str):
+        raise BadRequest(f"{name} must be text")
+    return value
+
+
+def _flag(fields: dict, name: str) -> bool:
+    value = fields.get(name, False)
+    if not isinstance(value, bool):
+        raise BadRequest(f"{name} must be true or false")
+    return value
+
+
+def _cause(fields: dict) -> str | None:
+    cause = _text(fields, "cause")
+    if cause is not None and len(cause) > LONGEST_CAUSE:
+        raise BadRequest(f"cause has {len(cause)} characters; at most {LONGEST_CAUSE} fit")
+    if cause is not None and _UNPRINTABLE.search(cause):
+        raise BadRequest("cause has a control character or half a surrogate pair in it; send plain text")
+    return (cause or "").strip() or None
