@@ -1,0 +1,297 @@
+"""What is deployed: a manifest file and a signal make the Deployment that is sent, stamped."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+from kubernetes.client import V1Deployment, V1ObjectMeta
+from pydantic import ValidationError
+
+import kubectl_yaml
+from errors import BadRequest, Invalid, NotFound, OtherImage
+from image_reference import ImageReference
+from signals import Signal
+
+# On the pod template: a new value makes Kubernetes roll out even when nothing else has changed.
+RESTARTED_AT = "auto-deployer/restartedAt"
+# `kubectl rollout history` shows it. https://kubernetes.io/docs/reference/labels-annotations-taints/#change-cause
+CHANGE_CAUSE = "kubernetes.io/change-cause"
+RESERVED = frozenset({"rollback", "default", "dockerhub"})
+SUFFIX = ".yaml"
+
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+# https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
+_DNS_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_NAMES = {"name": rf"(?=.{{1,253}}\Z){_DNS_LABEL}(\.{_DNS_LABEL})*", "namespace": _DNS_LABEL}
+# What the API server sets. A manifest saved with `kubectl get -o yaml` has them, and stale ones make conflicts.
+_SET_BY_SERVER = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid")
+# Fields of Kubernetes' type Quantity, and maps of them: written as numbers by kubectl's users, strings in the models.
+# https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
+_QUANTITIES, _QUANTITY_MAPS = {"divisor", "sizeLimit"}, {"limits", "overhead", "requests"}
+# Maps whose keys are the user's.
+_FREE_KEYS = {"annotations", "labels", "matchLabels", "nodeSelector", "options", "volumeAttributes"} | _QUANTITY_MAPS
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Hold a manifest that was read and found good; `deployment` is None where it has no spec."""
+
+    file: str
+    namespace: str
+    name: str
+    deployment: V1Deployment | None
+
+
+def new_stamp() -> str:
+    """Make a rollout's id from the time: UTC, ISO 8601 basic, in microseconds."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+
+
+def configured(directory: Path) -> list[str]:
+    """List the names of the deployments that have a manifest. Raises NotFound when the directory can't be read."""
+    try:
+        # `..data` and its like belong to the mount of a ConfigMap.
+        files = [path for path in directory.iterdir() if path.suffix == SUFFIX and not path.name.startswith(".")]
+    except OSError as error:
+        raise NotFound(f"no deployment is configured: {directory} can't be read: {error.strerror}") from None
+    return sorted(path.stem for path in files)
+
+
+def load(directory: Path, name: str) -> Manifest:
+    """Read the manifest of a configured deployment. Raises Invalid, which names file, field and all that is wrong."""
+    file = name + SUFFIX
+    if name in RESERVED:
+        raise Invalid(f"{file}: the name {name} is reserved; rename the file")
+    try:
+        content = (directory / file).read_bytes()
+        namespace = _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.is_file() else "default"
+    except OSError as error:
+        raise Invalid(f"{file}: can't be read: {error.strerror}") from None
+    return _parsed(file, content, namespace)
+
+
+def build(manifest: Manifest, signal: Signal, stamp: str, live: dict | None) -> V1Deployment | dict:
+    """Make what is sent: the V1Deployment to create when `live` is None, else the strategic merge patch for `live`.
+
+    Raises OtherImage, or NotFound where the manifest has no spec and so nothing to create.
+    """
+    if manifest.deployment is None:
+        return _restamped(manifest, signal, stamp, live)
+    deployment = manifest.deployment.model_copy(deep=True)
+    template = deployment.spec.template
+    containers = [*template.spec.containers, *(template.spec.init_containers or [])]
+    if signal.image is not None:
+        for index in _runs(signal.image, [container.image for container in containers], manifest.name):
+            containers[index].image = signal.image
+    template.metadata = template.metadata or V1ObjectMeta()
+    template.metadata.annotations = {**(template.metadata.annotations or {}), RESTARTED_AT: stamp}
+    deployment.metadata.annotations = {
+        **(deployment.metadata.annotations or {}),
+        CHANGE_CAUSE: signal.cause or f"deploy {signal.image or containers[0].image}",
+    }
+    return deployment if live is None else _replacing(deployment, live)
+
+
+def image_of(template: dict, wanted: str | None) -> str:
+    """Return the image that a rollout is about: the wanted one, where a container has it, else the first one's."""
+    images = [container["image"] for container in _containers(template)]
+    return wanted if wanted in images else images[0]
+
+
+def _replacing(deployment: V1Deployment, live: dict) -> dict:
+    # `$patch: replace`: the spec becomes exactly the manifest's, and a field that was taken out of it is gone.
+    # https://github.com/kubernetes/community/blob/main/contributors/devel/sig-api-machinery/strategic-merge-patch.md
+    patch = deployment.model_dump(mode="json", by_alias=True, exclude_none=True)
+    # Left out of the manifest, the number is somebody else's: a HorizontalPodAutoscaler's, or that of `kubectl scale`.
+    patch["spec"] = {"$patch": "replace", "replicas": live["spec"].get("replicas", 1), **patch["spec"]}
+    return patch
+
+
+def _restamped(manifest: Manifest, signal: Signal, stamp: str, live: dict | None) -> dict:
+    if live is None:
+        raise NotFound(
+            f"deployment {manifest.name} isn't in namespace {manifest.namespace}, and {manifest.file} has no spec to "
+            "create it from: create it with what manages it, or add the spec"
+        )
+    pod = {}
+    containers = _containers(live["spec"]["template"])
+    if signal.image is not None:
+        for index in _runs(signal.image, [container["image"] for container in containers], manifest.name):
+            field = "containers" if index < len(live["spec"]["template"]["spec"]["containers"]) else "initContainers"
+            pod.setdefault(field, []).append({"name": containers[index]["name"], "image": signal.image})
+    return {
+        "metadata": {"annotations": {CHANGE_CAUSE: signal.cause or f"deploy {signal.image or containers[0]['image']}"}},
+        "spec": {"template": {"metadata": {"annotations": {RESTARTED_AT: stamp}}, "spec": pod}},
+    }
+
+
+def _containers(template: dict) -> list[dict]:
+    return [*template["spec"]["containers"], *template["spec"].get("initContainers", [])]
+
+
+def _runs(image: str, present: list[str], deployment: str) -> list[int]:
+    """Find the containers whose image is of the same repository. Raises BadRequest or OtherImage."""
+    try:
+        repository = ImageReference.parse(image).repository
+    except ValueError as error:
+        raise BadRequest(f"image: {error}") from None
+    repositories = [_repository(each) for each in present]
+    found = [index for index, each in enumerate(repositories) if each == repository]
+    if not found:
+        right = " or ".join(dict.fromkeys(filter(None, repositories)))
+        raise OtherImage(f"image: {deployment} doesn't run {repository}; it may get an image of {right}")
+    return found
+
+
+def _repository(image: str) -> str | None:
+    try:
+        return ImageReference.parse(image, tag_required=False).repository
+    except ValueError:
+        return None  # In a live Deployment of somebody else's making: no signal can mean it.
+
+
+# By content: the same bytes are read into a Manifest once, and an edited file is read anew.
+@lru_cache(maxsize=256)
+def _parsed(file: str, content: bytes, namespace: str) -> Manifest:
+    try:
+        document = kubectl_yaml.load(content)
+    except ValueError as error:
+        raise Invalid(f"{file}: {error}") from None
+    if isinstance(document, dict):
+        document = _own_fields(document)
+    problems = [f"{file}: {problem}" for problem in _problems(document)]
+    if problems:
+        raise Invalid("\n".join(problems))
+    metadata = document["metadata"]
+    deployment = V1Deployment.model_validate(document) if "spec" in document else None
+    return Manifest(file, metadata.get("namespace") or namespace, metadata["name"], deployment)
+
+
+def _own_fields(document: dict) -> dict:
+    own = {key: value for key, value in document.items() if key != "status"}
+    if isinstance(own.get("metadata"), dict):
+        own["metadata"] = {key: value for key, value in own["metadata"].items() if key not in _SET_BY_SERVER}
+    if "spec" in own:
+        own["spec"] = _with_quantities(own["spec"])
+    return own
+
+
+def _problems(document: object) -> Iterator[str]:
+    """Yield all that is wrong with a manifest, each with its field and never with a value of the environment."""
+    if not isinstance(document, dict):
+        yield "must be a Deployment manifest, with apiVersion, kind and metadata"
+        return
+    for field, right in (("apiVersion", "apps/v1"), ("kind", "Deployment")):
+        if document.get(field) != right:
+            yield f"{field}: must be {right}"
+    metadata = document.get("metadata")
+    if not isinstance(metadata, dict):
+        metadata = {}
+    if not metadata.get("name"):
+        yield "metadata.name: required, but missing"
+    for field, form in _NAMES.items():
+        value = metadata.get(field)
+        if value is not None and not (isinstance(value, str) and re.fullmatch(form, value)):
+            yield f"metadata.{field}: must be lower-case letters, digits and dashes"
+    if "spec" in document:
+        yield from _unknown_to_model(document)
+        yield from _bad_images(document["spec"])
+    else:
+        yield from _unknown_to_model({**document, "spec": _ANY_SPEC})
+
+
+# Stands in where a manifest has none, since the model wants one.
+_ANY_SPEC = {"selector": {}, "template": {}}
+
+
+# For what pydantic calls its errors: https://docs.pydantic.dev/latest/errors/validation_errors/
+_WORDS = {
+    "extra_forbidden": "unknown field",
+    "missing": "required, but missing",
+    "string_type": "must be text; put it into quotes",
+    "int_type": "must be a whole number",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "dict_type": "must hold fields",
+    "model_type": "must hold fields",
+}
+
+
+def _unknown_to_model(document: dict) -> Iterator[str]:
+    for path in _snake_case(document):
+        # The models take Python's spelling of a field as well; kubectl and the API server don't.
+        yield f"{path}: unknown field"
+    try:
+        V1Deployment.model_validate(document)
+    except ValidationError as error:
+        # Without the input: it may be the value of an environment variable.
+        seen = set()
+        for each in error.errors(include_input=False, include_url=False, include_context=False):
+            location, message = list(each["loc"]), _WORDS.get(each["type"], each["msg"])
+            if location[-1] in ("int", "str"):
+                # A field that may be either reports twice, once for each.
+                location, message = location[:-1], "must be a whole number or text"
+            path = _path(location)
+            if path not in seen:
+                seen.add(path)
+                yield f"{path}: {message}"
+
+
+def _bad_images(spec: object) -> Iterator[str]:
+    # Images come before the API server is asked: which signals are let in depends on them.
+    try:
+        pod = spec["template"]["spec"]
+        lists = [(field, pod.get(field) or []) for field in ("containers", "initContainers")]
+        named = [(f"spec.template.spec.{field}[{n}].image", each) for field, of in lists for n, each in enumerate(of)]
+        images = [(path, each.get("image")) for path, each in named]
+    except (AttributeError, KeyError, TypeError):
+        return  # The shape is wrong, and the model has said so.
+    if not lists[0][1]:
+        yield "spec.template.spec.containers: at least one is required"
+    for path, image in images:
+        if not image:
+            yield f"{path}: required, but missing"
+        elif isinstance(image, str):
+            try:
+                ImageReference.parse(image, tag_required=False)
+            except ValueError as error:
+                yield f"{path}: {error}"
+
+
+def _with_quantities(node: object) -> object:
+    if isinstance(node, list):
+        return [_with_quantities(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    read = {}
+    for key, value in node.items():
+        if key in _QUANTITIES:
+            read[key] = _quantity(value)
+        elif key in _QUANTITY_MAPS and isinstance(value, dict):
+            read[key] = {name: _quantity(each) for name, each in value.items()}
+        else:
+            read[key] = value if key in _FREE_KEYS else _with_quantities(value)
+    return read
+
+
+def _quantity(value: object) -> object:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _snake_case(node: object, location: tuple = ()) -> Iterator[str]:
+    if isinstance(node, list):
+        for index, each in enumerate(node):
+            yield from _snake_case(each, (*location, index))
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            if "_" in key:
+                yield _path([*location, key])
+            if key not in _FREE_KEYS:
+                yield from _snake_case(value, (*location, key))
+
+
+def _path(location: list) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
