@@ -1,0 +1,208 @@
+"""The HTTP side: routes, and how results and errors become answers."""
+
+import ctypes
+import logging
+import os
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+
+from flask import Flask, Response, g, jsonify, request
+from werkzeug.exceptions import HTTPException
+
+import deployment_spec
+import logs
+import signals
+from access import Opened, Passwords
+from errors import Invalid, NotFound, Refusal
+from rollout.cluster import Cluster
+from rollout.model import Phase, Rollout
+from settings import Settings
+from signals import Signal
+
+log = logging.getLogger(__name__)
+
+
+def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
+    """Wire the parts together. Raises ValueError that names every bad setting."""
+    _share_one_arena()
+    logs.configure()
+    settings = Settings.from_environ(environ)
+    passwords = Passwords(settings.passwords_dir)
+    cluster = Cluster(settings.kubeconfig)
+    app = Flask(__name__, static_folder=None)
+    app.url_map.strict_slashes = False
+    # `//web` is another name than `web`, and none that exists.
+    app.url_map.merge_slashes = False
+    passwords.read()  # What is wrong with them stands in the log from the start.
+
+    def configured() -> list[str]:
+        return deployment_spec.configured(settings.deployments_dir)
+
+    def opened(fields: dict | None = None) -> Opened:
+        return passwords.opened(signals.read_passwords(request, fields))
+
+    def apply(name: str, signal: Signal) -> Rollout:
+        """Send the deployment, and describe the rollout that begins."""
+        manifest = deployment_spec.load(settings.deployments_dir, name)
+        stamp = deployment_spec.new_stamp()
+        started_at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        build = partial(deployment_spec.build, manifest, signal, stamp)
+        try:
+            live = cluster.apply(manifest.namespace, manifest.name, build, signal.dry_run)
+        except Invalid as error:
+            raise Invalid(f"{manifest.file}: {error}", error.reason) from error
+        rollout = Rollout(
+            id=stamp,
+            deployment=manifest.name,
+            namespace=manifest.namespace,
+            image=deployment_spec.image_of(live["spec"]["template"], signal.image),
+            phase=Phase.PROGRESSING,
+            message="applied; Kubernetes rolls it out now",
+            started_at=started_at,
+        )
+        if signal.dry_run:
+            rollout = replace(
+                rollout,
+                phase=Phase.COMPLETE,
+                message="dry run: the API server accepts it all, and nothing was changed",
+                finished_at=started_at,
+            )
+        log.info(
+            "Deployment %s/%s: %s",
+            rollout.namespace,
+            rollout.deployment,
+            rollout.message,
+            extra={"deployment": rollout.deployment, "namespace": rollout.namespace, "id": rollout.id},
+        )
+        return rollout
+
+    @app.post("/deployment")
+    @app.post("/deployment/<path:name>")
+    def deploy(name: str | None = None) -> Response:
+        fields = signals.read_fields(request)
+        name = opened(fields).pick(name, configured())
+        return _rollout_answer(apply(name, Signal.from_fields(fields)))
+
+    @app.get("/check")
+    @app.get("/check/<path:name>")
+    def check(name: str | None = None) -> Response:
+        keys = opened()
+        names = [keys.pick(name, configured())] if name is not None else keys.among(configured())
+        if not names:
+            raise Invalid("there is no deployment to check; put a manifest NAME.yaml into DEPLOYMENTS_DIR")
+        problems = {}
+        for each in names:
+            try:
+                apply(each, Signal(dry_run=True))
+            except Refusal as error:
+                problems[each] = str(error).splitlines()
+        return _check_answer(names, problems)
+
+    @app.get("/healthz")
+    def healthz() -> Response:
+        return _answer(200, {"status": "ok"}, "ok")
+
+    @app.get("/readyz")
+    def readyz() -> Response:
+        keys, problems = passwords.read()
+        if not keys:
+            problems = [*problems, f"there is no usable password in {settings.passwords_dir}"]
+        try:
+            configured()
+        except NotFound as error:
+            problems, keys = [*problems, str(error)], []
+        ready = "ok" if keys else "not ready"
+        return _answer(200 if keys else 503, {"status": ready, "problems": problems}, "\n".join([ready, *problems]))
+
+    @app.before_request
+    def begin() -> None:
+        g.began = time.monotonic()
+        given = request.headers.get("X-Request-ID", "")
+        g.request_id = given if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", given) else uuid.uuid4().hex
+
+    @app.after_request
+    def write_access_line(response: Response) -> Response:
+        response.headers["X-Request-ID"] = g.request_id
+        # The kubelet's probes, several a minute for ever, would bury the rest.
+        probe = request.path in ("/healthz", "/readyz") and response.status_code == 200
+        log.log(
+            logging.DEBUG if probe else logging.INFO,
+            "%s %s %s",
+            request.method,
+            request.path,
+            response.status_code,
+            extra={
+                "method": request.method,
+                "path": request.path,
+                "status": response.status_code,
+                "milliseconds": round((time.monotonic() - g.began) * 1000, 1),
+            },
+        )
+        return response
+
+    @app.errorhandler(Refusal)
+    def refuse(error: Refusal) -> Response:
+        return _answer(error.status, {"error": str(error), "reason": error.reason}, str(error))
+
+    @app.errorhandler(HTTPException)
+    def refuse_http(error: HTTPException) -> Response:
+        sentence = _HTTP_SENTENCES.get(error.code, error.name.lower())
+        if allowed := getattr(error, "valid_methods", None):
+            sentence = (
+                f"{request.method} doesn't work here; use {' or '.join(sorted(set(allowed) - {'HEAD', 'OPTIONS'}))}"
+            )
+        answer = _answer(error.code, {"error": sentence, "reason": error.name.replace(" ", "")}, sentence)
+        answer.headers.extend((key, value) for key, value in error.get_headers() if key != "Content-Type")
+        return answer
+
+    @app.errorhandler(Exception)
+    def fail(error: Exception) -> Response:
+        log.exception("unexpected error")
+        sentence = f"internal error; the log tells more under request_id {g.request_id}"
+        return _answer(500, {"error": sentence, "reason": "InternalError"}, sentence)
+
+    return app
+
+
+_M_ARENA_MAX = -8
+_HTTP_SENTENCES = {404: "there is nothing at this path; signals go to /deployment or /deployment/NAME"}
+
+
+def _share_one_arena() -> None:
+    # glibc gives each of the 64 threads a heap of its own: 6 MiB that nobody needs, as one thread computes at a time.
+    # https://man7.org/linux/man-pages/man3/mallopt.3.html
+    with suppress(AttributeError):  # Another C library has no such thing.
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+
+
+def _rollout_answer(rollout: Rollout) -> Response:
+    text = f"ok: deployment {rollout.deployment} in {rollout.namespace}, image {rollout.image}, id {rollout.id}"
+    return _answer(200, rollout.as_json(), f"{text}\n{rollout.message}")
+
+
+def _check_answer(names: list[str], problems: dict[str, list[str]]) -> Response:
+    lines = [
+        f"{'error' if name in problems else 'ok'}: {name}: {problem}"
+        for name in names
+        for problem in problems.get(name, ["a deploy would work"])
+    ]
+    checks = [{"deployment": name, "ok": name not in problems, "problems": problems.get(name, [])} for name in names]
+    body = {"checks": checks}
+    if problems:
+        body |= {"error": "\n".join(lines), "reason": "Invalid"}
+    return _answer(422 if problems else 200, body, "\n".join(lines))
+
+
+def _answer(status: int, body: dict, text: str) -> Response:
+    """Answer in text, or in JSON where the request's Accept prefers that."""
+    accepted = request.accept_mimetypes.best_match(["text/plain", "application/json"], default="text/plain")
+    response = jsonify(body) if accepted == "application/json" else Response(text + "\n", mimetype="text/plain")
+    response.status_code = status
+    response.headers["Vary"] = "Accept"
+    return response

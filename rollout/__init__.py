@@ -1,0 +1,1 @@
+"""What happens with a deploy once it is asked for."""

@@ -1,0 +1,218 @@
+"""Every call to the Kubernetes API, and its errors in our words."""
+
+import json
+import logging
+import random
+import re
+import threading
+import time
+from collections.abc import Callable
+
+import urllib3
+from kubernetes import client, config
+from kubernetes.client import ApiException, V1Deployment
+
+from errors import Conflict, Forbidden, Invalid, NotFound, Refusal, TooSlow, Unreachable
+
+log = logging.getLogger(__name__)
+
+FIELD_MANAGER = "auto-deployer"
+# Seconds to connect and to read. A signal makes two calls, and fails with the first.
+TIMEOUT = (2, 10)
+# One for each request at work in a busy moment; more are opened when needed, and closed after use.
+CONNECTIONS = 16
+# The API server itself gives up after five conflicts; a burst of signals to one Deployment makes more.
+ATTEMPTS = 12
+
+_CONTENT_TYPES = {
+    "POST": {"Content-Type": "application/json"},
+    "PATCH": {"Content-Type": "application/strategic-merge-patch+json"},
+}
+_RBAC = re.compile(r'User ".*" cannot \w+ resource ".*')
+_STRICT = "strict decoding error: "
+
+
+class Cluster:
+    """Talk to the API server; connects when first used, so that a cluster that is away stops nobody from starting."""
+
+    def __init__(self, kubeconfig: str | None) -> None:
+        self._kubeconfig = kubeconfig
+        self._connected: client.ApiClient | None = None
+        self._lock = threading.Lock()
+
+    def apply(
+        self, namespace: str, name: str, build: Callable[[dict | None], V1Deployment | dict], dry_run: bool = False
+    ) -> dict:
+        """Read the Deployment, then create or patch it with what `build` makes of it; return the API server's answer.
+
+        `build` gets the live Deployment, or None. Raises Conflict when it is paused: the patch would lie in wait and
+        roll out at `kubectl rollout resume`. Raises what `build` raises, and a Refusal for each error of the API.
+        """
+        options = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
+        for attempt in range(ATTEMPTS):
+            live = self.read_deployment(namespace, name)
+            if live and live["spec"].get("paused"):
+                raise Conflict(
+                    f"deployment {name} in {namespace} is paused, nothing was changed; "
+                    f"resume it with: kubectl rollout resume deployment/{name} -n {namespace}",
+                    reason="Paused",
+                )
+            body = build(live)
+            try:
+                if live is None:
+                    return self._call("POST", _deployments(namespace), options, body)
+                return self._call("PATCH", _deployments(namespace, name), options, body)
+            except (Conflict, NotFound) as error:
+                # Created, deleted or changed by somebody else in between: see what is there now.
+                log.info("%s; trying again", error, extra={"deployment": name, "namespace": namespace})
+                time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 5)))  # noqa: S311
+        raise Unreachable(
+            f"deployment {name} in {namespace} is being changed all the time; try again", reason="Conflict"
+        )
+
+    def read_deployment(self, namespace: str, name: str) -> dict | None:
+        """Return the live Deployment, or None when there is none."""
+        try:
+            return self._call("GET", _deployments(namespace, name))
+        except NotFound:
+            return None
+
+    def _call(self, method: str, path: str, query: dict | None = None, body: object = None) -> dict:
+        """Make a call and return the JSON of its answer, as the API server wrote it.
+
+        A connection that broke is tried once more: everything sent from here means the same when it arrives twice.
+        So are credentials that are refused, read anew: the token of a service account is rotated.
+        """
+        for last in (False, True):
+            connected = self._connection()
+            try:
+                # Not through AppsV1Api: importing the API classes takes some 20 MiB, and each call of one longer.
+                request = connected.param_serialize(
+                    method,
+                    path,
+                    query_params=list((query or {}).items()),
+                    header_params={"Accept": "application/json"} | _CONTENT_TYPES.get(method, {}),
+                    body=body,
+                    auth_settings=["BearerToken"],
+                )
+                answer = connected.call_api(*request, _request_timeout=TIMEOUT)
+                # Read to its end, an answer gives its connection back; left unread, it takes the TLS session with it.
+                content = answer.read()
+                if not 200 <= answer.status < 300:
+                    raise ApiException.from_response(http_resp=answer, body=content.decode(), data=None)
+                return json.loads(content)
+            except ApiException as error:
+                if error.status == 401 and not last:
+                    self._forget(connected)
+                    continue
+                raise refusal(error) from error
+            except urllib3.exceptions.ConnectTimeoutError as error:
+                raise _unreachable(connected, "it doesn't answer") from error
+            except urllib3.exceptions.ReadTimeoutError as error:
+                raise TooSlow(f"the API server took longer than {TIMEOUT[1]} s; try again") from error
+            except urllib3.exceptions.ProtocolError:
+                continue
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                raise _unreachable(connected, _why(error)) from error
+            except ValueError as error:
+                raise _unreachable(connected, "what answers there is no API server") from error
+        raise _unreachable(self._connection(), "it ends each connection")
+
+    def _connection(self) -> client.ApiClient:
+        with self._lock:
+            if self._connected is None:
+                self._connected = _connect(self._kubeconfig)
+            return self._connected
+
+    def _forget(self, refused: client.ApiClient) -> None:
+        with self._lock:
+            if self._connected is refused:
+                self._connected = None
+
+
+def _deployments(namespace: str, name: str = "") -> str:
+    return f"/apis/apps/v1/namespaces/{namespace}/deployments" + (f"/{name}" if name else "")
+
+
+def refusal(error: ApiException) -> Refusal:
+    """Say an error of the API in our words: the sentence that matters, without the values that it may quote."""
+    try:
+        message = str(json.loads(error.body)["message"])
+    except (KeyError, TypeError, ValueError):
+        message = str(error.reason or "no reason given").strip().splitlines()[-1]
+    match error.status:
+        case 0:  # The client's own way to say that TLS failed.
+            return Unreachable(f"no secure connection to the API server: {message.splitlines()[-1]}")
+        case 401:
+            return Forbidden(
+                "the API server doesn't accept this service's credentials; is its ServiceAccount still there?",
+                reason="Unauthorized",
+            )
+        # Missing rights, a full quota and a policy's refusal all are 403; only the first is in RBAC's words.
+        case 403 if missing := _RBAC.search(message):
+            return Forbidden(
+                f"{missing[0]}. This service's own account lacks that right, or the namespace doesn't exist: "
+                "see k8s/role.yaml and k8s/rolebinding.yaml"
+            )
+        case 403 if "exceeded quota" in message:
+            return Invalid(message, reason="QuotaExceeded")
+        case 403:
+            return Invalid(message, reason="AdmissionDenied")
+        case 404 if message.startswith("namespaces "):
+            return Invalid(
+                f"{message}; create the namespace, or correct metadata.namespace", reason="NamespaceNotFound"
+            )
+        case 404:
+            return NotFound(message)
+        case 409:
+            return Conflict(message)
+        case 429:
+            return Unreachable(f"the API server is busy: {message}")
+        case 504:
+            return TooSlow(f"the API server ran out of time: {message}")
+        # A patch with an unknown field is a 422, a create with one a 400, and a server-side apply with one a 500.
+        case 400 | 413 | 415 | 422:
+            return Invalid(_sentence(message))
+        case status if status >= 500 and ("typed patch object" in message or "denied the request" in message):
+            return Invalid(_sentence(message))
+        case status if "denied the request" in message:
+            return Invalid(message, reason="AdmissionDenied")
+        case status:
+            return Unreachable(f"the API server answers {status}: {_sentence(message)}")
+
+
+def _sentence(message: str) -> str:
+    # Refusals of a patch quote all of it first, values of environment variables included.
+    if _STRICT in message:
+        return message.split(_STRICT, 1)[1]
+    if 'Invalid value: "map[' in message or 'Invalid value: "{' in message:
+        return message.rsplit('": ', 1)[-1]
+    return re.sub(r"^(?:Deployment\.apps \"[^\"]*\" is invalid: |.* cannot be handled as a Deployment: )", "", message)
+
+
+def _connect(kubeconfig: str | None) -> client.ApiClient:
+    settings = client.Configuration()
+    try:
+        try:
+            config.load_incluster_config(settings)
+        except config.ConfigException:
+            if not kubeconfig:
+                raise
+            config.load_kube_config(kubeconfig, client_configuration=settings)
+    except Exception as error:  # Kubeconfigs run programs and hold whatever people write: anything can be wrong.
+        raise Unreachable(
+            f"no way to a cluster: {error} Outside a cluster, KUBECONFIG must name a file that kubectl can use"
+        ) from error
+    settings.retries = False
+    settings.connection_pool_maxsize = CONNECTIONS
+    return client.ApiClient(settings)
+
+
+def _unreachable(connected: client.ApiClient, why: str) -> Unreachable:
+    return Unreachable(f"the API server at {connected.configuration.host} can't be reached: {why}; try again")
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, urllib3.exceptions.NewConnectionError):
+        return str(error).rsplit(": ", 1)[-1]
+    return type(error).__name__
