@@ -4,12 +4,12 @@ import ctypes
 import logging
 import os
 import re
+import threading
 import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 
 from flask import Flask, Response, g, jsonify, request
@@ -19,9 +19,13 @@ import deployment_spec
 import logs
 import signals
 from access import Opened, Passwords
+from deployment_spec import Manifest
 from errors import Invalid, NotFound, Refusal
 from rollout.cluster import Cluster
+from rollout.ledger import Record, Records
+from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
+from rollout.monitor import Follower, Monitor
 from settings import Settings
 from signals import Signal
 
@@ -34,12 +38,21 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     logs.configure()
     settings = Settings.from_environ(environ)
     passwords = Passwords(settings.passwords_dir)
-    cluster = Cluster(settings.kubeconfig)
+    cluster, metrics = Cluster(settings.kubeconfig), Metrics()
+    monitor = Monitor(cluster, settings, metrics)
+    waiting = threading.BoundedSemaphore(MOST_WAITING)
     app = Flask(__name__, static_folder=None)
     app.url_map.strict_slashes = False
     # `//web` is another name than `web`, and none that exists.
     app.url_map.merge_slashes = False
     passwords.read()  # What is wrong with them stands in the log from the start.
+
+    def loadable() -> list[tuple[str, Manifest]]:
+        found = []
+        for name in configured():
+            with suppress(Invalid):  # /check and each signal say what is wrong with it.
+                found.append((name, load(name)))
+        return found
 
     def configured() -> list[str]:
         return deployment_spec.configured(settings.deployments_dir)
@@ -47,47 +60,75 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     def opened(fields: dict | None = None) -> Opened:
         return passwords.opened(signals.read_passwords(request, fields))
 
-    def apply(name: str, signal: Signal) -> Rollout:
-        """Send the deployment, and describe the rollout that begins."""
-        manifest = deployment_spec.load(settings.deployments_dir, name)
-        stamp = deployment_spec.new_stamp()
-        started_at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        build = partial(deployment_spec.build, manifest, signal, stamp)
+    def load(name: str) -> Manifest:
+        return deployment_spec.load(settings.deployments_dir, name)
+
+    def apply(name: str, signal: Signal) -> tuple[Manifest, dict, Record]:
+        """Send the deployment; return its manifest, the API server's answer, and the rollout that begins."""
+        manifest = load(name)
+        build = partial(deployment_spec.build, manifest, signal, deployment_spec.new_stamp())
         try:
             live = cluster.apply(manifest.namespace, manifest.name, build, signal.dry_run)
         except Invalid as error:
             raise Invalid(f"{manifest.file}: {error}", error.reason) from error
-        rollout = Rollout(
-            id=stamp,
-            deployment=manifest.name,
-            namespace=manifest.namespace,
-            image=deployment_spec.image_of(live["spec"]["template"], signal.image),
-            phase=Phase.PROGRESSING,
-            message="applied; Kubernetes rolls it out now",
-            started_at=started_at,
-        )
-        if signal.dry_run:
-            rollout = replace(
-                rollout,
-                phase=Phase.COMPLETE,
-                message="dry run: the API server accepts it all, and nothing was changed",
-                finished_at=started_at,
-            )
-        log.info(
-            "Deployment %s/%s: %s",
-            rollout.namespace,
-            rollout.deployment,
-            rollout.message,
-            extra={"deployment": rollout.deployment, "namespace": rollout.namespace, "id": rollout.id},
-        )
-        return rollout
+        automatic = settings.rollback_on_failure if signal.rollback_on_failure is None else signal.rollback_on_failure
+        return manifest, live, Record.begun(live, signal.image, automatic)
+
+    def answer(follower: Follower, seconds: float) -> Response:
+        """Answer at once, or when the rollout has ended, as the sender wants it."""
+        if not seconds:
+            rollout, known = follower.record.rollout, monitor.known_history(follower.manifest)
+            return _answer(200, _rollout_json(rollout, known), _applied(rollout))
+        if not waiting.acquire(blocking=False):
+            return _all_busy(follower.record.rollout)
+        try:
+            rollout = follower.wait(seconds)
+        finally:
+            waiting.release()
+        return _rollout_answer(rollout, monitor.known_history(follower.manifest))
 
     @app.post("/deployment")
     @app.post("/deployment/<path:name>")
     def deploy(name: str | None = None) -> Response:
         fields = signals.read_fields(request)
-        name = opened(fields).pick(name, configured())
-        return _rollout_answer(apply(name, Signal.from_fields(fields)))
+        g.deployment = name = opened(fields).pick(name, configured())
+        signal = Signal.from_fields(fields)
+        manifest, live, record = apply(name, signal)
+        if signal.dry_run:
+            rollout = replace(
+                record.rollout,
+                phase=Phase.COMPLETE,
+                message="dry run: the API server accepts it all, and nothing was changed",
+                finished_at=record.rollout.started_at,
+            )
+            return _answer(200, _rollout_json(rollout, {}), _applied(rollout))
+        return answer(monitor.begin(name, manifest, live, record), signal.wait)
+
+    @app.post("/deployment/rollback")
+    @app.post("/deployment/<path:name>/rollback")
+    def rollback(name: str | None = None) -> Response:
+        fields = signals.read_fields(request)
+        g.deployment = name = opened(fields).pick(name, configured())
+        signal = Signal.from_rollback_fields(fields)
+        return answer(monitor.rollback(name, load(name), signal.revision, signal.cause), signal.wait)
+
+    @app.get("/deployment")
+    @app.get("/deployment/<path:name>")
+    def show(name: str | None = None) -> Response:
+        g.deployment = name = opened().pick(name, configured())
+        seconds = signals.read_wait_argument(request)
+        if seconds and not waiting.acquire(blocking=False):
+            rollout, records = monitor.rollout(name, load(name), request.args.get("id"), 0)
+            return _all_busy(rollout) if rollout.phase is Phase.PROGRESSING else _rollout_answer(rollout, records)
+        try:
+            return _rollout_answer(*monitor.rollout(name, load(name), request.args.get("id"), seconds))
+        finally:
+            if seconds:
+                waiting.release()
+
+    @app.get("/metrics")
+    def show_metrics() -> Response:
+        return Response(metrics.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/check")
     @app.get("/check/<path:name>")
@@ -99,7 +140,8 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
         problems = {}
         for each in names:
             try:
-                apply(each, Signal(dry_run=True))
+                manifest, *_ = apply(each, Signal(dry_run=True))
+                monitor.check(manifest)
             except Refusal as error:
                 problems[each] = str(error).splitlines()
         return _check_answer(names, problems)
@@ -129,6 +171,8 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     @app.after_request
     def write_access_line(response: Response) -> Response:
         response.headers["X-Request-ID"] = g.request_id
+        if request.method == "POST":
+            metrics.signals.labels(g.get("deployment", ""), str(response.status_code)).inc()
         # The kubelet's probes, several a minute for ever, would bury the rest.
         probe = request.path in ("/healthz", "/readyz") and response.status_code == 200
         log.log(
@@ -167,10 +211,20 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
         sentence = f"internal error; the log tells more under request_id {g.request_id}"
         return _answer(500, {"error": sentence, "reason": "InternalError"}, sentence)
 
+    threading.Thread(target=monitor.resume, args=(loadable,), name="resume", daemon=True).start()
     return app
 
 
 _M_ARENA_MAX = -8
+# Half of uwsgi.ini's threads: the others are left for signals and probes.
+MOST_WAITING = 32
+_STATUS_OF = {
+    Phase.COMPLETE: 200,
+    Phase.PROGRESSING: 202,
+    Phase.SUPERSEDED: 409,
+    Phase.PAUSED: 409,
+    Phase.FAILED: 424,
+}
 _HTTP_SENTENCES = {404: "there is nothing at this path; signals go to /deployment or /deployment/NAME"}
 
 
@@ -181,9 +235,24 @@ def _share_one_arena() -> None:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
-def _rollout_answer(rollout: Rollout) -> Response:
-    text = f"ok: deployment {rollout.deployment} in {rollout.namespace}, image {rollout.image}, id {rollout.id}"
-    return _answer(200, rollout.as_json(), f"{text}\n{rollout.message}")
+def _applied(rollout: Rollout) -> str:
+    where = f"deployment {rollout.deployment} in {rollout.namespace}, image {rollout.image}, id {rollout.id}"
+    return f"ok: {where}\n{rollout.message}"
+
+
+def _rollout_json(rollout: Rollout, records: Records) -> dict:
+    return rollout.as_json() | {"history": [record.as_history() for record in records.values()]}
+
+
+def _rollout_answer(rollout: Rollout, records: Records) -> Response:
+    return _answer(_STATUS_OF[rollout.phase], _rollout_json(rollout, records), rollout.as_text())
+
+
+def _all_busy(rollout: Rollout) -> Response:
+    busy = "too many requests wait already; ask again with GET and ?id="
+    response = _answer(202, _rollout_json(rollout, {}), f"{rollout.as_text()}\n{busy}")
+    response.headers["Retry-After"] = "5"
+    return response
 
 
 def _check_answer(names: list[str], problems: dict[str, list[str]]) -> Response:

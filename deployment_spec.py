@@ -1,5 +1,6 @@
 """What is deployed: a manifest file and a signal make the Deployment that is sent, stamped."""
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,9 +20,12 @@ from signals import Signal
 RESTARTED_AT = "auto-deployer/restartedAt"
 # `kubectl rollout history` shows it. https://kubernetes.io/docs/reference/labels-annotations-taints/#change-cause
 CHANGE_CAUSE = "kubernetes.io/change-cause"
+# On the template of a rollback where no manifest says which images are meant: container -> image before it was pinned.
+UNPINNED = "auto-deployer/unpinned"
 RESERVED = frozenset({"rollback", "default", "dockerhub"})
 SUFFIX = ".yaml"
 
+_STAMP_FORM = "%Y%m%dT%H%M%S.%fZ"
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
 _DNS_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
@@ -47,7 +51,17 @@ class Manifest:
 
 def new_stamp() -> str:
     """Make a rollout's id from the time: UTC, ISO 8601 basic, in microseconds."""
-    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    return datetime.now(UTC).strftime(_STAMP_FORM)
+
+
+def is_stamp(text: str | None) -> bool:
+    """Tell whether a text is a stamp as this service makes them."""
+    return bool(re.fullmatch(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z", text or ""))
+
+
+def time_of(stamp: str) -> datetime:
+    """Return when a stamp was made."""
+    return datetime.strptime(stamp, _STAMP_FORM).replace(tzinfo=UTC)
 
 
 def configured(directory: Path) -> list[str]:
@@ -95,6 +109,59 @@ def build(manifest: Manifest, signal: Signal, stamp: str, live: dict | None) -> 
     return deployment if live is None else _replacing(deployment, live)
 
 
+def build_rollback(
+    manifest: Manifest, template: dict, digests: dict, stamp: str, cause: str, live: dict | None
+) -> dict:
+    """Make the strategic merge patch that brings a former pod template back, with its images pinned to the digests.
+
+    Raises NotFound when there is no live Deployment.
+    """
+    if live is None:
+        raise NotFound(f"deployment {manifest.name} isn't in namespace {manifest.namespace}")
+    former = pinned(template, digests)
+    annotations = {**former["metadata"].get("annotations", {}), RESTARTED_AT: stamp}
+    unpinned = {
+        container["name"]: container["image"]
+        for container, now in zip(_containers(template), _containers(former), strict=True)
+        if container["image"] != now["image"]
+    } | json.loads(annotations.pop(UNPINNED, "{}"))
+    if manifest.deployment is None and unpinned:
+        annotations[UNPINNED] = json.dumps(unpinned)
+    former["metadata"] = {**former["metadata"], "annotations": annotations}
+    former["metadata"].pop("creationTimestamp", None)
+    return {
+        "metadata": {"annotations": {CHANGE_CAUSE: cause}},
+        "spec": {"template": {"$patch": "replace", **former}},
+    }
+
+
+def pinned(template: dict, digests: dict[str, str]) -> dict:
+    """Return a pod template with the images of these containers fixed to the digests that once ran."""
+    spec = dict(template["spec"])
+    for field in ("containers", "initContainers"):
+        if field in spec:
+            spec[field] = [
+                {**each, "image": ImageReference.pin(each["image"], digests[each["name"]])}
+                if each["name"] in digests
+                else each
+                for each in spec[field]
+            ]
+    return {**template, "metadata": dict(template.get("metadata") or {}), "spec": spec}
+
+
+def unstamped(template: dict) -> dict:
+    """Return a pod template without what this service writes on it, for comparison with another."""
+    metadata = dict(template.get("metadata") or {})
+    annotations = metadata.get("annotations") or {}
+    metadata["annotations"] = {key: each for key, each in annotations.items() if key not in (RESTARTED_AT, UNPINNED)}
+    return {**template, "metadata": metadata}
+
+
+def stamp_of(template: dict) -> str | None:
+    """Return the stamp on a pod template, or None when it has none."""
+    return ((template.get("metadata") or {}).get("annotations") or {}).get(RESTARTED_AT)
+
+
 def image_of(template: dict, wanted: str | None) -> str:
     """Return the image that a rollout is about: the wanted one, where a container has it, else the first one's."""
     images = [container["image"] for container in _containers(template)]
@@ -116,15 +183,25 @@ def _restamped(manifest: Manifest, signal: Signal, stamp: str, live: dict | None
             f"deployment {manifest.name} isn't in namespace {manifest.namespace}, and {manifest.file} has no spec to "
             "create it from: create it with what manages it, or add the spec"
         )
-    pod = {}
-    containers = _containers(live["spec"]["template"])
+    template, pod = live["spec"]["template"], {}
+    containers = _containers(template)
+    # After a rollback the images are pinned; only a signal that names one, or else the former names, end that.
+    unpinned = json.loads(template["metadata"].get("annotations", {}).get(UNPINNED, "{}"))
+    images = {name: image for name, image in unpinned.items() if name in {each["name"] for each in containers}}
     if signal.image is not None:
         for index in _runs(signal.image, [container["image"] for container in containers], manifest.name):
-            field = "containers" if index < len(live["spec"]["template"]["spec"]["containers"]) else "initContainers"
-            pod.setdefault(field, []).append({"name": containers[index]["name"], "image": signal.image})
+            images[containers[index]["name"]] = signal.image
+    for field in ("containers", "initContainers"):
+        changed = [
+            {"name": each["name"], "image": images[each["name"]]}
+            for each in template["spec"].get(field, [])
+            if each["name"] in images
+        ]
+        pod |= {field: changed} if changed else {}
+    first = images.get(containers[0]["name"], containers[0]["image"])
     return {
-        "metadata": {"annotations": {CHANGE_CAUSE: signal.cause or f"deploy {signal.image or containers[0]['image']}"}},
-        "spec": {"template": {"metadata": {"annotations": {RESTARTED_AT: stamp}}, "spec": pod}},
+        "metadata": {"annotations": {CHANGE_CAUSE: signal.cause or f"deploy {signal.image or first}"}},
+        "spec": {"template": {"metadata": {"annotations": {RESTARTED_AT: stamp, UNPINNED: None}}, "spec": pod}},
     }
 
 

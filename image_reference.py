@@ -43,3 +43,10 @@ class ImageReference:
         if domain == DOCKER_HUB and "/" not in path:
             path = f"library/{path}"
         return cls(f"{domain}/{path}", found["tag"], found["digest"])
+
+    @staticmethod
+    def pin(text: str, digest: str) -> str:
+        """Return the image's name with a digest in place of its tag, the repository as it was written."""
+        bare = text.partition("@")[0]
+        repository = bare[: bare.rindex(":")] if ":" in bare.rpartition("/")[2] else bare
+        return f"{repository}@{digest}"

@@ -3,9 +3,8 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-
-DAY = 86_400
 
 
 @dataclass(frozen=True)
@@ -14,6 +13,10 @@ class Settings:
 
     deployments_dir: Path = Path("/etc/auto-deployer/deployments")
     passwords_dir: Path = Path("/etc/auto-deployer/passwords")
+    rollback_on_failure: bool = False
+    settle_seconds: int = 10
+    log_tail_lines: int = 25
+    notify_urls_file: Path | None = None
     kubeconfig: str | None = None
 
     @classmethod
@@ -42,6 +45,10 @@ def _directory(value: str) -> Path:
     return Path(value)
 
 
+def _file(value: str) -> Path | None:
+    return Path(value) if value else None
+
+
 def _optional(value: str) -> str | None:
     # Empty means unset, as kubectl has it for KUBECONFIG.
     return value or None
@@ -62,5 +69,9 @@ def _true_or_false(value: str) -> bool:
 _READERS = {
     "DEPLOYMENTS_DIR": _directory,
     "PASSWORDS_DIR": _directory,
+    "ROLLBACK_ON_FAILURE": _true_or_false,
+    "SETTLE_SECONDS": partial(_whole_number, most=3600),
+    "LOG_TAIL_LINES": partial(_whole_number, most=1000),
+    "NOTIFY_URLS_FILE": _file,
     "KUBECONFIG": _optional,
 }

@@ -10,6 +10,8 @@ from errors import BadRequest, LengthRequired, TooLarge
 
 LARGEST_BODY = 64 * 1024
 LONGEST_CAUSE = 256
+# Load balancers end a request after 30 s.
+LONGEST_WAIT = 25
 # What AcrylicShrimp/webhook-action 1.0.4 sends: its input pasted, unescaped, between `{ "data": "` and `" }`.
 # https://github.com/AcrylicShrimp/webhook-action/blob/master/entrypoint.sh
 _PASTED = re.compile(r'[ \t\r\n]*\{[ \t\r\n]*"data"[ \t\r\n]*:[ \t\r\n]*"(.*)"[ \t\r\n]*\}[ \t\r\n]*', re.DOTALL)
@@ -23,6 +25,9 @@ class Signal:
     image: str | None = None
     cause: str | None = None
     dry_run: bool = False
+    wait: float = 0
+    rollback_on_failure: bool | None = None
+    revision: int | None = None
 
     @classmethod
     def from_fields(cls, fields: dict) -> "Signal":
@@ -30,7 +35,21 @@ class Signal:
 
         Raises BadRequest with the name of the field.
         """
-        return cls(image=_text(fields, "image"), cause=_cause(fields), dry_run=_flag(fields, "dry_run"))
+        return cls(
+            image=_text(fields, "image"),
+            cause=_cause(fields),
+            dry_run=_flag(fields, "dry_run") or False,
+            wait=wait_seconds(fields.get("wait", False)),
+            rollback_on_failure=_flag(fields, "rollback_on_failure"),
+        )
+
+    @classmethod
+    def from_rollback_fields(cls, fields: dict) -> "Signal":
+        """Check the fields of a rollback. Raises BadRequest with the name of the field."""
+        revision = fields.get("revision")
+        if "revision" in fields and (not isinstance(revision, int) or isinstance(revision, bool) or revision < 1):
+            raise BadRequest("revision must be a whole number from 1 on")
+        return cls(cause=_cause(fields), wait=wait_seconds(fields.get("wait", False)), revision=revision)
 
 
 def read_fields(request: Request) -> dict:
@@ -44,6 +63,24 @@ def read_fields(request: Request) -> dict:
     if length > LARGEST_BODY:
         raise TooLarge(f"the body has {length} bytes; at most {LARGEST_BODY} are read")
     return _opened(_decoded(request.get_data(cache=False)))
+
+
+def wait_seconds(value: object) -> float:
+    """Read how long to wait: true for as long as possible, or seconds, of which 25 are the most. Raises BadRequest."""
+    if isinstance(value, bool):
+        return LONGEST_WAIT if value else 0
+    if not isinstance(value, int | float) or not value >= 0:
+        raise BadRequest("wait must be true, false, or a number of seconds")
+    return min(value, LONGEST_WAIT)
+
+
+def read_wait_argument(request: Request) -> float:
+    """Read a URL's `?wait=`: seconds, or true. Raises BadRequest."""
+    text = request.args.get("wait", "false").lower()
+    if text in ("true", "false"):
+        return wait_seconds(text == "true")
+    # As JSON has numbers; float() alone takes infinities and underscores too.
+    return wait_seconds(float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else None)
 
 
 def read_passwords(request: Request, fields: dict | None = None) -> list[bytes]:
@@ -131,9 +168,9 @@ def _text(fields: dict, name: str) -> str | None:
     return value
 
 
-def _flag(fields: dict, name: str) -> bool:
-    value = fields.get(name, False)
-    if not isinstance(value, bool):
+def _flag(fields: dict, name: str) -> bool | None:
+    value = fields.get(name)
+    if name in fields and not isinstance(value, bool):
         raise BadRequest(f"{name} must be true or false")
     return value
 

@@ -6,11 +6,13 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import urllib3
 from kubernetes import client, config
 from kubernetes.client import ApiException, V1Deployment
+from kubernetes.client.rest import RESTResponse
 
 from errors import Conflict, Forbidden, Invalid, NotFound, Refusal, TooSlow, Unreachable
 
@@ -19,6 +21,10 @@ log = logging.getLogger(__name__)
 FIELD_MANAGER = "auto-deployer"
 # Seconds to connect and to read. A signal makes two calls, and fails with the first.
 TIMEOUT = (2, 10)
+# A watch is opened anew after so many seconds; the API server shows a sign of life at least once a minute (a bookmark).
+# https://kubernetes.io/docs/reference/using-api/api-concepts/#watch-bookmarks
+WATCH_SECONDS = 900
+SILENCE_SECONDS = 75
 # One for each request at work in a busy moment; more are opened when needed, and closed after use.
 CONNECTIONS = 16
 # The API server itself gives up after five conflicts; a burst of signals to one Deployment makes more.
@@ -30,6 +36,33 @@ _CONTENT_TYPES = {
 }
 _RBAC = re.compile(r'User ".*" cannot \w+ resource ".*')
 _STRICT = "strict decoding error: "
+
+
+class Expired(Unreachable):
+    """The API server no longer knows the resourceVersion that was asked for: list again."""
+
+
+class Stream:
+    """Yield the events of a watch, one JSON object each, until the server ends it or `close` is called."""
+
+    def __init__(self, response: urllib3.HTTPResponse) -> None:
+        self._response = response
+
+    def __iter__(self) -> Iterator[dict]:
+        rest = b""
+        try:
+            for chunk in self._response.stream(65536):
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from (json.loads(line) for line in lines if line.strip())
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            raise Unreachable(f"a watch broke: {_why(error)}") from error
+        finally:
+            self._response.close()
+
+    def close(self) -> None:
+        """End the stream from another thread."""
+        with suppress(OSError, ValueError, RuntimeError):
+            self._response.shutdown()
 
 
 class Cluster:
@@ -60,8 +93,8 @@ class Cluster:
             body = build(live)
             try:
                 if live is None:
-                    return self._call("POST", _deployments(namespace), options, body)
-                return self._call("PATCH", _deployments(namespace, name), options, body)
+                    return self._call("POST", _path("deployments", namespace), options, body)
+                return self._call("PATCH", _path("deployments", namespace, name), options, body)
             except (Conflict, NotFound) as error:
                 # Created, deleted or changed by somebody else in between: see what is there now.
                 log.info("%s; trying again", error, extra={"deployment": name, "namespace": namespace})
@@ -73,12 +106,77 @@ class Cluster:
     def read_deployment(self, namespace: str, name: str) -> dict | None:
         """Return the live Deployment, or None when there is none."""
         try:
-            return self._call("GET", _deployments(namespace, name))
+            return self._call("GET", _path("deployments", namespace, name))
         except NotFound:
             return None
 
+    def list_all(self, kind: str, namespace: str) -> dict:
+        """Return the list of all objects of a kind in a namespace, with the resourceVersion to watch from."""
+        return self._call("GET", _path(kind, namespace))
+
+    def watch(self, kind: str, namespace: str, resource_version: str) -> "Stream":
+        """Open a stream of what changes from a resourceVersion on. Raises Expired when the server knows it no more."""
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        answer = self._send("GET", _path(kind, namespace), query, None, (TIMEOUT[0], SILENCE_SECONDS))
+        return Stream(answer.response)
+
+    def warnings(self, namespace: str) -> list[dict]:
+        """Return the newest warning events about pods and ReplicaSets in a namespace."""
+        return self._call("GET", _path("events", namespace), {"fieldSelector": "type=Warning", "limit": "500"})["items"]
+
+    def create_event(self, namespace: str, event: dict) -> None:
+        """Create an Event."""
+        self._call("POST", _path("events", namespace), {"fieldManager": FIELD_MANAGER}, event)
+
+    def read_log(self, namespace: str, pod: str, container: str, previous: bool, lines: int) -> list[str]:
+        """Return the last lines of a container's log, of the instance before the present one if `previous`."""
+        query = {
+            "container": container,
+            "tailLines": str(lines),
+            "limitBytes": "16384",
+            "previous": str(previous).lower(),
+        }
+        answer = self._send("GET", _path("pods", namespace, pod) + "/log", query, None, TIMEOUT, accept="*/*")
+        return answer.read().decode(errors="replace").splitlines()
+
+    def read_config_map(self, namespace: str, name: str) -> dict | None:
+        """Return a ConfigMap, or None when there is none."""
+        try:
+            return self._call("GET", _path("configmaps", namespace, name))
+        except NotFound:
+            return None
+
+    def create_config_map(self, namespace: str, body: dict) -> dict:
+        """Create a ConfigMap. Raises Conflict when there is one."""
+        return self._call("POST", _path("configmaps", namespace), {"fieldManager": FIELD_MANAGER}, body)
+
+    def patch_config_map(self, namespace: str, name: str, body: dict) -> dict:
+        """Change a ConfigMap. Raises Conflict when its resourceVersion isn't the body's, NotFound when it is gone."""
+        return self._call("PATCH", _path("configmaps", namespace, name), {"fieldManager": FIELD_MANAGER}, body)
+
     def _call(self, method: str, path: str, query: dict | None = None, body: object = None) -> dict:
-        """Make a call and return the JSON of its answer, as the API server wrote it.
+        """Make a call and return the JSON of its answer, as the API server wrote it."""
+        answer = self._send(method, path, query, body, TIMEOUT)
+        try:
+            return json.loads(answer.data)
+        except ValueError as error:
+            raise _unreachable(self._connection(), "what answers there is no API server") from error
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: dict | None,
+        body: object,
+        timeout: tuple[float, float],
+        accept: str = "application/json",
+    ) -> RESTResponse:
+        """Make a call and return its answer, read to the end unless it is a watch.
 
         A connection that broke is tried once more: everything sent from here means the same when it arrives twice.
         So are credentials that are refused, read anew: the token of a service account is rotated.
@@ -91,16 +189,18 @@ class Cluster:
                     method,
                     path,
                     query_params=list((query or {}).items()),
-                    header_params={"Accept": "application/json"} | _CONTENT_TYPES.get(method, {}),
+                    header_params={"Accept": accept} | _CONTENT_TYPES.get(method, {}),
                     body=body,
                     auth_settings=["BearerToken"],
                 )
-                answer = connected.call_api(*request, _request_timeout=TIMEOUT)
+                answer = connected.call_api(*request, _request_timeout=timeout)
+                if 200 <= answer.status < 300 and "watch" in (query or {}):
+                    return answer
                 # Read to its end, an answer gives its connection back; left unread, it takes the TLS session with it.
-                content = answer.read()
+                answer.read()
                 if not 200 <= answer.status < 300:
-                    raise ApiException.from_response(http_resp=answer, body=content.decode(), data=None)
-                return json.loads(content)
+                    raise ApiException.from_response(http_resp=answer, body=answer.data.decode(), data=None)
+                return answer
             except ApiException as error:
                 if error.status == 401 and not last:
                     self._forget(connected)
@@ -114,8 +214,6 @@ class Cluster:
                 continue
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 raise _unreachable(connected, _why(error)) from error
-            except ValueError as error:
-                raise _unreachable(connected, "what answers there is no API server") from error
         raise _unreachable(self._connection(), "it ends each connection")
 
     def _connection(self) -> client.ApiClient:
@@ -130,8 +228,9 @@ class Cluster:
                 self._connected = None
 
 
-def _deployments(namespace: str, name: str = "") -> str:
-    return f"/apis/apps/v1/namespaces/{namespace}/deployments" + (f"/{name}" if name else "")
+def _path(kind: str, namespace: str, name: str = "") -> str:
+    group = "/apis/apps/v1" if kind in ("deployments", "replicasets") else "/api/v1"
+    return f"{group}/namespaces/{namespace}/{kind}" + (f"/{name}" if name else "")
 
 
 def refusal(error: ApiException) -> Refusal:
@@ -166,6 +265,8 @@ def refusal(error: ApiException) -> Refusal:
             return NotFound(message)
         case 409:
             return Conflict(message)
+        case 410:
+            return Expired(message)
         case 429:
             return Unreachable(f"the API server is busy: {message}")
         case 504:

@@ -1,0 +1,59 @@
+"""What differs between two pod templates, in words that may stand in a public log: no value of a variable. Pure."""
+
+from collections.abc import Iterator
+
+
+def changes(old: dict, new: dict) -> tuple[str, ...]:
+    """List what changed from one pod template to another: images, commands, resources, probes, names of variables."""
+    before, after = _containers(old), _containers(new)
+    several = len(before | after) > 1
+    lines = []
+    for name in before | after:
+        prefix = f"{name}: " if several else ""
+        if name not in after:
+            lines.append(f"container {name} is gone")
+        elif name not in before:
+            lines.append(f"container {name} is new, image {after[name].get('image')}")
+        else:
+            lines += [prefix + line for line in _container_changes(before[name], after[name])]
+    return (*lines, *_pod_changes(old.get("spec", {}), new.get("spec", {})))
+
+
+def _containers(template: dict) -> dict[str, dict]:
+    spec = template.get("spec", {})
+    return {each["name"]: each for each in [*spec.get("containers", []), *spec.get("initContainers", [])]}
+
+
+def _container_changes(old: dict, new: dict) -> Iterator[str]:
+    if old.get("image") != new.get("image"):
+        yield f"image: {old.get('image')} -> {new.get('image')}"
+    for field in ("command", "args"):
+        if old.get(field) != new.get(field):
+            # A command line may carry a password.
+            yield f"{field} changed"
+    for kind in ("requests", "limits"):
+        before, after = (each.get("resources", {}).get(kind, {}) for each in (old, new))
+        for name in sorted(before | after):
+            if before.get(name) != after.get(name):
+                yield f"{kind}.{name}: {before.get(name, 'none')} -> {after.get(name, 'none')}"
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        if old.get(probe) != new.get(probe):
+            yield f"{probe} {_verb(old.get(probe), new.get(probe))}"
+    before, after = ({each["name"]: each for each in container.get("env", [])} for container in (old, new))
+    for name in sorted(before | after):
+        if before.get(name) != after.get(name):
+            yield f"env {name} {_verb(before.get(name), after.get(name))}"
+    named = {"command", "args", "env", "image", "name", "resources", "startupProbe", "readinessProbe", "livenessProbe"}
+    for field in sorted((old.keys() | new.keys()) - named):
+        if old.get(field) != new.get(field):
+            yield f"{field} {_verb(old.get(field), new.get(field))}"
+
+
+def _pod_changes(old: dict, new: dict) -> Iterator[str]:
+    for field in sorted((old.keys() | new.keys()) - {"containers", "initContainers"}):
+        if old.get(field) != new.get(field):
+            yield f"{field} {_verb(old.get(field), new.get(field))}"
+
+
+def _verb(old: object, new: object) -> str:
+    return "added" if old is None else "removed" if new is None else "changed"

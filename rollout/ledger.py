@@ -1,0 +1,197 @@
+"""What each rollout was and how it ended: a ConfigMap beside the Deployment, in its namespace, owned by it."""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+
+from deployment_spec import CHANGE_CAUSE, image_of, stamp_of, time_of
+from errors import Conflict, NotFound, Refusal, TooSlow, Unreachable
+from rollout.cluster import ATTEMPTS, FIELD_MANAGER, Cluster
+from rollout.model import Cause, Phase, Replicas, Rollout
+
+log = logging.getLogger(__name__)
+
+MOST_RECORDS = 20
+# A ConfigMap holds 1 MiB: https://kubernetes.io/docs/concepts/configuration/configmap/
+MOST_BYTES = 900_000
+MOST_DIAGNOSIS = 4096
+# Seconds between attempts to write while the API server is away.
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 10
+
+
+@dataclass(frozen=True)
+class Record:
+    """Hold one rollout with all that a way back needs; `template` is as the API server answered it."""
+
+    rollout: Rollout
+    template: dict
+    cause: str
+    # Container -> digest (sha256:…) of what ran, once it is complete.
+    digests: dict[str, str] = field(default_factory=dict)
+    rollback: str = "none"  # or pending, or done
+    rollback_on_failure: bool = False
+    is_rollback: bool = False
+    told: bool = False
+    # Since when somebody has been at telling: when that was long ago, another one takes over. ISO 8601.
+    claimed_at: str | None = None
+
+    @classmethod
+    def begun(
+        cls, live: dict, image: str | None = None, rollback_on_failure: bool = False, rolled_back_to: int | None = None
+    ) -> "Record":
+        """Make the record of the rollout that begins with a Deployment as the API server answered it."""
+        metadata, template = live["metadata"], live["spec"]["template"]
+        rollout = Rollout(
+            id=stamp_of(template),
+            deployment=metadata["name"],
+            namespace=metadata["namespace"],
+            image=image_of(template, image),
+            phase=Phase.PROGRESSING,
+            message="applied; Kubernetes rolls it out now",
+            started_at=time_of(stamp_of(template)).isoformat().replace("+00:00", "Z"),
+            rolled_back_to=rolled_back_to,
+        )
+        cause = (metadata.get("annotations") or {}).get(CHANGE_CAUSE, "")
+        return cls(
+            rollout, template, cause, rollback_on_failure=rollback_on_failure, is_rollback=rolled_back_to is not None
+        )
+
+    def as_history(self) -> dict:
+        """Return the line that a history has for it."""
+        fields = ("id", "revision", "image", "digest", "phase", "started_at", "finished_at")
+        return {name: getattr(self.rollout, name) for name in fields} | {"cause": self.cause}
+
+
+Records = dict[str, Record]
+
+
+class Ledger:
+    """Read and write the records of Deployments, in all replicas alike."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._locks: dict[tuple[str, str], threading.Lock] = {}
+        # What was last read or written, so that a change needs one call and not two.
+        self._known: dict[tuple[str, str], tuple[str, Records]] = {}
+
+    def insist(self, namespace: str, deployment: str, uid: str, decide: Callable[[Records], Record | None]) -> bool:
+        """Change the records as `change` does, again and again for as long as the API server is away.
+
+        Where the right is missing, nothing is written, and `decide` decides on no records: a verdict is worth telling
+        all the same.
+        """
+        extra, pause = {"deployment": deployment, "namespace": namespace}, SHORTEST_PAUSE
+        while True:
+            try:
+                return self.change(namespace, deployment, uid, decide)
+            except (Unreachable, TooSlow) as error:
+                log.warning("the record waits: %s", error, extra=extra)
+                time.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+            except Refusal as error:
+                log.error("nothing is recorded: %s", error, extra=extra)
+                return decide({}) is not None
+
+    def read(self, namespace: str, deployment: str) -> Records:
+        """Return what is recorded, the newest first."""
+        config_map = self._cluster.read_config_map(namespace, _name(deployment))
+        return _records(config_map or {})
+
+    def change(self, namespace: str, deployment: str, uid: str, decide: Callable[[Records], Record | None]) -> bool:
+        """Write the record that `decide` makes of what is recorded; return whether there was one to write.
+
+        Decides again when somebody else has written in between. `uid` is the Deployment's, whom the ConfigMap follows
+        when it is deleted.
+        """
+        key = (namespace, deployment)
+        with self._locks.setdefault(key, threading.Lock()):
+            for _ in range(ATTEMPTS):
+                version, records = self._known.pop(key, None) or self._fetch(namespace, deployment)
+                record = decide(records)
+                if record is None:
+                    self._known[key] = version, records
+                    return False
+                kept = _kept({**records, record.rollout.id: record})
+                try:
+                    answer = self._write(namespace, deployment, uid, version, kept, record, records)
+                except (Conflict, NotFound):
+                    continue
+                self._known[key] = answer["metadata"]["resourceVersion"], _records(answer)
+                return True
+        raise Unreachable(f"{_name(deployment)} in {namespace} changes all the time", reason="Conflict")
+
+    def remembered(self, namespace: str, deployment: str) -> Records:
+        """Return what was last read or written here, without asking."""
+        return self._known.get((namespace, deployment), ("", {}))[1]
+
+    def _fetch(self, namespace: str, deployment: str) -> tuple[str, Records]:
+        config_map = self._cluster.read_config_map(namespace, _name(deployment)) or {}
+        return config_map.get("metadata", {}).get("resourceVersion", ""), _records(config_map)
+
+    def _write(
+        self, namespace: str, deployment: str, uid: str, version: str, kept: Records, record: Record, before: Records
+    ) -> dict:
+        data: dict[str, str | None] = {record.rollout.id: _text(record)}
+        data |= {gone: None for gone in before if gone not in kept}
+        metadata = {"name": _name(deployment), "labels": {"app.kubernetes.io/managed-by": FIELD_MANAGER}}
+        metadata["ownerReferences"] = [
+            {"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment, "uid": uid, "controller": False}
+        ]
+        if not version:
+            return self._cluster.create_config_map(namespace, {"metadata": metadata, "data": data})
+        body = {"metadata": metadata | {"resourceVersion": version}, "data": data}
+        return self._cluster.patch_config_map(namespace, _name(deployment), body)
+
+
+def _name(deployment: str) -> str:
+    return f"auto-deployer-{deployment}"
+
+
+def _kept(records: Records) -> Records:
+    kept, size = {}, 0
+    for key in sorted(records, reverse=True)[:MOST_RECORDS]:
+        size += len(_text(records[key]).encode())
+        if size > MOST_BYTES and kept:
+            break
+        kept[key] = records[key]
+    return kept
+
+
+def _records(config_map: dict) -> Records:
+    records = {}
+    for key, text in sorted((config_map.get("data") or {}).items(), reverse=True):
+        try:
+            records[key] = _record(json.loads(text))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            log.warning("ConfigMap %s: %s is no record; it is left out", config_map["metadata"]["name"], key)
+    return records
+
+
+def _text(record: Record) -> str:
+    rollout = asdict(record.rollout)
+    # The diagnosis is what may be long; the last lines of a log are what matters in it.
+    while len(json.dumps([rollout["causes"], rollout["changes"]])) > MOST_DIAGNOSIS:
+        longest = max(rollout["causes"], key=lambda each: len(each["logs"]), default={"logs": ()})
+        if longest["logs"]:
+            longest["logs"] = longest["logs"][1:]
+        elif len(rollout["causes"]) > 1:
+            rollout["causes"] = rollout["causes"][:-1]
+        else:
+            for cause in rollout["causes"]:
+                cause["message"] = (cause["message"] or "")[:1000]
+            rollout["changes"] = rollout["changes"][:20]
+            break
+    return json.dumps(asdict(record) | {"rollout": rollout}, separators=(",", ":"))
+
+
+def _record(fields: dict) -> Record:
+    rollout = dict(fields["rollout"])
+    causes = tuple(Cause(**each | {"logs": tuple(each["logs"])}) for each in rollout["causes"])
+    rollout |= {"causes": causes, "changes": tuple(rollout["changes"]), "replicas": Replicas(**rollout["replicas"])}
+    read = Record(**fields | {"rollout": Rollout(**rollout | {"phase": Phase(rollout["phase"])})})
+    if not isinstance(read.template["spec"]["containers"], list):
+        raise TypeError("no template")
+    return replace(read, digests=dict(read.digests))

@@ -1,0 +1,72 @@
+"""Where a rollback goes to: what really ran before, by the records. Pure."""
+
+from dataclasses import dataclass
+
+from deployment_spec import pinned, stamp_of, unstamped
+from errors import Conflict
+from rollout.ledger import Records
+from rollout.model import Phase
+from rollout.status import REVISION, Snapshot, owner, without_hash
+
+
+class Nowhere(Conflict):
+    """There is nothing to go back to."""
+
+    reason = "NothingToRollBackTo"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Name what a rollback goes back to."""
+
+    template: dict
+    digests: dict[str, str]
+    revision: int
+    verified: bool = True
+
+
+def way_back(records: Records, snapshot: Snapshot, revision: int | None = None) -> Target:
+    """Choose what to go back to from what is live: the newest that worked and differs from it, or a revision.
+
+    Raises Nowhere, which says why.
+    """
+    live = snapshot.deployment["spec"]["template"]
+    known = records.get(stamp_of(live) or "")
+    if known and known.template != live:
+        known = None  # `kubectl set image` keeps the stamp.
+    running = _bare(live, known.digests if known else {})
+    if revision is not None:
+        record = next((each for each in records.values() if each.rollout.revision == revision), None)
+        if record is None:
+            recorded = ", ".join(str(each.rollout.revision) for each in records.values() if each.rollout.revision)
+            raise Nowhere(f"revision {revision} isn't recorded; recorded are: {recorded or 'none'}")
+        if _bare(record.template, record.digests) == running:
+            raise Nowhere(f"revision {revision} is what runs")
+        return Target(record.template, record.digests, revision)
+    for record in records.values():
+        worked = record.rollout.phase is Phase.COMPLETE and record.rollout.revision
+        before = known is None or record.rollout.id < known.rollout.id
+        if worked and before and _bare(record.template, record.digests) != running:
+            return Target(record.template, record.digests, record.rollout.revision)
+    return _previous_replicaset(records, snapshot, running)
+
+
+def _previous_replicaset(records: Records, snapshot: Snapshot, running: dict) -> Target:
+    # What ran before this service came: nobody knows whether it worked.
+    live = snapshot.deployment["spec"]["template"]
+    uid = snapshot.deployment["metadata"]["uid"]
+    numbered = []
+    for replicaset in snapshot.replicasets:
+        revision = int(replicaset["metadata"].get("annotations", {}).get(REVISION, 0))
+        if owner(replicaset) == uid and revision:
+            numbered.append((revision, without_hash(replicaset["spec"]["template"])))
+    current = max((revision for revision, template in numbered if template == live), default=0)
+    for revision, template in sorted(numbered, key=lambda each: each[0], reverse=True):
+        recorded = records.get(stamp_of(template) or "")
+        if revision < current and recorded is None and _bare(template, {}) != running:
+            return Target(template, {}, revision, verified=False)
+    raise Nowhere("there is nothing to roll back to: no earlier rollout that worked and differs from this one is known")
+
+
+def _bare(template: dict, digests: dict[str, str]) -> dict:
+    return unstamped(pinned(template, digests))

@@ -1,0 +1,188 @@
+"""What goes on in a namespace: listed, watched and shared by all who follow something there."""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from errors import Refusal, Unreachable
+from rollout.cluster import Cluster, Expired, Stream
+from rollout.status import Snapshot, owner
+
+log = logging.getLogger(__name__)
+
+KINDS = ("deployments", "replicasets", "pods")
+# Seconds before a broken watch is opened again: doubled each time, with jitter, so that not all come at once.
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 5
+# "Too large resource version" comes as 504 from an API server that lags behind another: listing again helps there too.
+_LIST_AGAIN = (410, 504)
+
+
+class Watches:
+    """Keep one watch per kind and namespace open for as long as somebody follows a Deployment there."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._lock = threading.Lock()
+        self._namespaces: dict[str, _Namespace] = {}
+
+    @contextmanager
+    def of(self, namespace: str, deployment: str) -> Iterator["View"]:
+        """Give a view of one Deployment and what belongs to it."""
+        view = View(deployment)
+        with self._lock:
+            shared = self._namespaces.get(namespace)
+            if shared is None:
+                shared = self._namespaces[namespace] = _Namespace(self._cluster, namespace)
+            shared.views.add(view)
+        view.attach(shared)
+        try:
+            yield view
+        finally:
+            with self._lock:
+                shared.views.discard(view)
+                if not shared.views:
+                    del self._namespaces[namespace]
+                    shared.stop()
+
+
+class View:
+    """Show one Deployment, its ReplicaSets and their pods, as they were last seen."""
+
+    def __init__(self, deployment: str) -> None:
+        self.deployment = deployment
+        self.changed = threading.Event()
+        self._shared: _Namespace | None = None
+
+    def attach(self, shared: "_Namespace") -> None:
+        """Connect the view with the namespace that feeds it."""
+        self._shared = shared
+        self.changed.set()
+
+    def wait(self, seconds: float | None) -> None:
+        """Wait until something has changed, or for so many seconds."""
+        self.changed.wait(seconds)
+        self.changed.clear()
+
+    def snapshot(self, events: list[dict]) -> Snapshot | None:
+        """Return what is known, or None as long as the API server can't be watched: then nothing may be decided."""
+        return self._shared.snapshot(self.deployment, events)
+
+    def refresh(self) -> None:
+        """List everything anew: somebody knows better than the watches."""
+        self._shared.refresh()
+
+
+class _Namespace:
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        self.views: set[View] = set()
+        self._cluster, self._namespace = cluster, namespace
+        self._lock = threading.Lock()
+        self._objects: dict[str, dict[str, dict]] = {kind: {} for kind in KINDS}
+        self._versions: dict[str, str] = {}
+        self._live: set[str] = set()
+        self._stale = set(KINDS)
+        self._streams: dict[str, Stream] = {}
+        self._stopped = threading.Event()
+        for kind in KINDS:
+            threading.Thread(target=self._run, args=(kind,), name=f"watch {kind} {namespace}", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        for stream in list(self._streams.values()):
+            stream.close()
+
+    def refresh(self) -> None:
+        with self._lock:
+            self._live.clear()
+            self._stale = set(KINDS)
+        for stream in list(self._streams.values()):
+            stream.close()
+
+    def snapshot(self, name: str, events: list[dict]) -> Snapshot | None:
+        with self._lock:
+            if len(self._live) < len(KINDS):
+                return None
+            deployments, replicasets, pods = (self._objects[kind].values() for kind in KINDS)
+            deployment = next((each for each in deployments if each["metadata"]["name"] == name), None)
+            uid = deployment["metadata"]["uid"] if deployment else None
+            ours = {each["metadata"]["uid"]: each for each in replicasets if owner(each) == uid}
+            return Snapshot(deployment, list(ours.values()), [each for each in pods if owner(each) in ours], events)
+
+    def _run(self, kind: str) -> None:
+        pause = SHORTEST_PAUSE
+        while not self._stopped.is_set():
+            began = time.monotonic()
+            try:
+                if kind in self._stale:
+                    self._list(kind)
+                self._watch(kind)
+            except Expired:
+                self._stale.add(kind)
+            except Refusal as error:
+                if not self._stopped.is_set():
+                    log.warning("watching %s: %s", kind, error, extra={"namespace": self._namespace})
+                self._mark(kind, live=False)
+                self._stale.add(kind)  # What was missed may be more than a watch can tell.
+            if time.monotonic() - began > LONGEST_PAUSE:
+                pause = SHORTEST_PAUSE
+            else:
+                self._stopped.wait(pause * random.uniform(0.5, 1))  # noqa: S311
+                pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _list(self, kind: str) -> None:
+        self._stale.discard(kind)
+        answer = self._cluster.list_all(kind, self._namespace)
+        with self._lock:
+            self._objects[kind] = {each["metadata"]["uid"]: _slim(kind, each) for each in answer["items"]}
+        self._versions[kind] = answer["metadata"]["resourceVersion"]
+        self._mark(kind, live=True)
+
+    def _watch(self, kind: str) -> None:
+        stream = self._streams[kind] = self._cluster.watch(kind, self._namespace, self._versions[kind])
+        if self._stopped.is_set():
+            stream.close()
+        for event in stream:
+            thing = event["object"]
+            if event["type"] == "ERROR":
+                if thing.get("code") in _LIST_AGAIN:
+                    raise Expired(thing.get("message", "the watch has expired"))
+                raise Unreachable(thing.get("message", "the watch ended with an error"))
+            if event["type"] != "BOOKMARK":
+                self._apply(kind, event["type"], thing)
+            self._versions[kind] = thing["metadata"]["resourceVersion"]
+
+    def _apply(self, kind: str, change: str, thing: dict) -> None:
+        uid = thing["metadata"]["uid"]
+        with self._lock:
+            if change == "DELETED":
+                self._objects[kind].pop(uid, None)
+            else:
+                self._objects[kind][uid] = _slim(kind, thing)
+            name = self._deployment_of(kind, thing)
+        for view in list(self.views):
+            if view.deployment == name:
+                view.changed.set()
+
+    def _deployment_of(self, kind: str, thing: dict) -> str | None:
+        if kind == "pods":
+            thing = self._objects["replicasets"].get(owner(thing) or "", {"metadata": {}})
+        if kind != "deployments":
+            thing = self._objects["deployments"].get(owner(thing) or "", {"metadata": {}})
+        return thing["metadata"].get("name")
+
+    def _mark(self, kind: str, live: bool) -> None:
+        with self._lock:
+            (self._live.add if live else self._live.discard)(kind)
+        for view in list(self.views):
+            view.changed.set()
+
+
+def _slim(kind: str, thing: dict) -> dict:
+    # Only what a verdict needs: a namespace may hold thousands of pods that are none of ours.
+    metadata = {key: value for key, value in thing["metadata"].items() if key != "managedFields"}
+    if kind == "pods":
+        return {"metadata": metadata, "status": thing.get("status", {})}
+    return {**thing, "metadata": metadata}
