@@ -22,10 +22,11 @@ from access import Opened, Passwords
 from deployment_spec import Manifest
 from errors import Invalid, NotFound, Refusal
 from rollout.cluster import Cluster
+from rollout.follower import Follower
 from rollout.ledger import Record, Records
 from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
-from rollout.monitor import Follower, Monitor
+from rollout.monitor import Monitor
 from settings import Settings
 from signals import Signal
 

@@ -1,6 +1,10 @@
 """Counts, for Prometheus."""
 
+from datetime import datetime
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from rollout.model import Rollout
 
 
 class Metrics:
@@ -33,6 +37,12 @@ class Metrics:
         self.followed = Gauge(
             "auto_deployer_rollouts_followed", "Rollouts being followed at the moment", registry=self._registry
         )
+
+    def count(self, deployment: str, rollout: Rollout) -> None:
+        """Count a rollout that has ended."""
+        took = datetime.fromisoformat(rollout.finished_at) - datetime.fromisoformat(rollout.started_at)
+        self.rollouts.labels(deployment, rollout.phase.value).inc()
+        self.durations.labels(deployment).observe(took.total_seconds())
 
     def text(self) -> bytes:
         """Return all of it in Prometheus' text format."""

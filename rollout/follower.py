@@ -1,0 +1,322 @@
+"""One rollout while it is followed: from its first record to the verdict, the way back and the telling."""
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from deployment_spec import CHANGE_CAUSE, Manifest
+from errors import Refusal, TooSlow, Unreachable
+from rollout import diagnosis
+from rollout.changes import changes
+from rollout.cluster import Cluster
+from rollout.ledger import Ledger, Record, Records
+from rollout.metrics import Metrics
+from rollout.model import Phase, Rollout
+from rollout.notify import Notifier, write_event
+from rollout.rollback import Nowhere, way_back
+from rollout.status import Snapshot, Verdict, digests, judge, owned_replicaset, owner
+from rollout.watch import View, Watches
+from settings import Settings
+
+log = logging.getLogger(__name__)
+
+# A verdict that nobody has told for so long, in seconds, is told by whoever finds it.
+TELLING_TAKES = 60
+# Seconds that another replica may need to roll back what it saw failing.
+WINNER_TAKES = 20
+# Seconds until warnings are asked for, doubled each time: they explain what pods don't say.
+FIRST_WARNINGS = 5
+_ROLLBACK_CAUSE = re.compile(r"rollback to revision ([0-9]+)")
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Hold what all followers of a process use."""
+
+    cluster: Cluster
+    settings: Settings
+    metrics: Metrics
+    watches: Watches
+    ledger: Ledger
+    notifier: Notifier
+    # (name, manifest, what failed) -> the revision gone back to. Raises Refusal.
+    roll_back: Callable[[str, Manifest, Record], int]
+
+
+class Follower:
+    """Follow one rollout; any number of requests may wait for it.
+
+    `live` is the Deployment as the API server answered it: what is older than that says nothing about this rollout.
+    """
+
+    def __init__(self, shared: Shared, name: str, manifest: Manifest, live: dict, record: Record) -> None:
+        self.record = record
+        self.manifest = manifest
+        self._shared, self._name = shared, name
+        self._uid, self._generation = live["metadata"]["uid"], live["metadata"]["generation"]
+        self._changed = threading.Condition()
+
+    def wait(self, seconds: float) -> Rollout:
+        """Return how it stands when there is a verdict, when it is paused, or after so many seconds."""
+        with self._changed:
+            self._changed.wait_for(self._is_resting, seconds)
+            return self.record.rollout
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing about the rollout will change any more."""
+        return self.record.rollout.ended and self.record.rollback != "pending"
+
+    def run(self) -> None:
+        """Follow the rollout to its end, whatever happens; what goes wrong stands in the log."""
+        metrics, rollout_id = self._shared.metrics, self.record.rollout.id
+        metrics.followed.inc()
+        try:
+            with self._shared.watches.of(self.manifest.namespace, self.manifest.name) as view:
+                self._write(lambda records: None if rollout_id in records else self.record)
+                self._event("Deploying", f"{self.record.cause} ({rollout_id})")
+                won = self._conclude(*self._await_verdict(view))
+                # While the watch is still there: the rollback goes on with it.
+                if won and self.record.rollback == "pending":
+                    self._carry_out_rollback()
+            if not won:
+                self._await_winner()
+            if won and not self.record.told:
+                self._tell()
+        except Exception:  # The last stop of a thread: what nobody expected belongs into the log.
+            log.exception("following a rollout failed", extra=self._extra())
+        finally:
+            metrics.followed.dec()
+
+    def finish(self) -> None:
+        """Do what a process that died left undone after the verdict."""
+        try:
+            if self.record.rollback == "pending":
+                self._carry_out_rollback()
+            if not self.record.told and self._claim():
+                self._tell()
+        except Exception:
+            log.exception("finishing a rollout failed", extra=self._extra())
+
+    # To the verdict
+
+    def _await_verdict(self, view: View) -> tuple[Verdict, Snapshot]:
+        record, settle = self.record, self._shared.settings.settle_seconds
+        started = datetime.fromisoformat(record.rollout.started_at)
+        events: list[dict] = []
+        next_warnings, interval = time.monotonic() + FIRST_WARNINGS, FIRST_WARNINGS * 2
+        while True:
+            snapshot = view.snapshot(events)
+            if snapshot is None or self._is_older(snapshot):
+                view.wait(None)
+                continue
+            verdict = judge(record.template, snapshot, datetime.now(UTC), settle, started)
+            good_or_gone = verdict.phase is Phase.COMPLETE or snapshot.deployment is None
+            if good_or_gone and not self._is_current(snapshot, view):
+                continue
+            if verdict.phase not in (Phase.PROGRESSING, Phase.PAUSED):
+                return verdict, snapshot
+            self._publish(replace(record, rollout=with_verdict(record.rollout, verdict)))
+            wakes = [] if verdict.look_again is None else [max(verdict.look_again, 0.01)]
+            if verdict.phase is Phase.PROGRESSING and verdict.replicas.ready < verdict.replicas.desired:
+                if time.monotonic() >= next_warnings:
+                    events = diagnosis.warnings(self._shared.cluster, self.manifest.namespace)
+                    next_warnings, interval = time.monotonic() + interval, interval * 2
+                    continue
+                wakes.append(max(next_warnings - time.monotonic(), 0.01))
+            view.wait(min(wakes, default=None))
+
+    def _is_older(self, snapshot: Snapshot) -> bool:
+        metadata = (snapshot.deployment or {"metadata": {}})["metadata"]
+        return metadata.get("uid") == self._uid and metadata["generation"] < self._generation
+
+    def _is_current(self, snapshot: Snapshot, view: View) -> bool:
+        """Ask once before what can't be taken back: a watch that has fallen silent, or lags, looks like peace."""
+        try:
+            live = self._shared.cluster.read_deployment(self.manifest.namespace, self.manifest.name)
+        except Refusal:
+            view.wait(1)
+            return False
+        if _version(live) == _version(snapshot.deployment):
+            return True
+        view.wait(0.5)
+        again = view.snapshot([])
+        if again and _version(again.deployment) == _version(snapshot.deployment):
+            view.refresh()
+        return False
+
+    # The verdict
+
+    def _conclude(self, verdict: Verdict, snapshot: Snapshot) -> bool:
+        """Record the verdict with its diagnosis; return whether it was this process that did."""
+        ended = self._ended(verdict, snapshot)
+        outcome = [ended]
+
+        def decide(records: Records) -> Record | None:
+            known = records.get(ended.rollout.id)
+            if known and known.rollout.ended:
+                outcome.append(known)
+                return None
+            outcome.append(self._compared(ended, records, snapshot))
+            return outcome[-1]
+
+        won = self._write(decide)
+        self._publish(outcome[-1])
+        if won:
+            rollout = self.record.rollout
+            log.info(
+                "Deployment %s/%s: %s", rollout.namespace, rollout.deployment, rollout.as_text(), extra=self._extra()
+            )
+            self._shared.metrics.count(self._name, rollout)
+            self._event(f"Rollout{rollout.phase.value.capitalize()}", rollout.as_line())
+        return won
+
+    def _ended(self, verdict: Verdict, snapshot: Snapshot) -> Record:
+        record, settings = self.record, self._shared.settings
+        rollout = with_verdict(record.rollout, verdict)
+        ran: dict[str, str] = {}
+        if verdict.phase is Phase.FAILED and snapshot.deployment:
+            lines = settings.log_tail_lines
+            causes = diagnosis.causes(self._shared.cluster, record, snapshot, settings.settle_seconds, lines)
+            rollout = replace(rollout, causes=causes)
+        if verdict.phase is Phase.COMPLETE:
+            replicaset = owned_replicaset(snapshot, record.template)
+            pods = [pod for pod in snapshot.pods if replicaset and owner(pod) == replicaset["metadata"]["uid"]]
+            ran, mixed = digests(record.template, pods)
+            if mixed:
+                rollout = replace(rollout, message=f"{rollout.message}; they run different digests of one image")
+        containers = record.template["spec"]["containers"]
+        main = next((each["name"] for each in containers if each["image"] == rollout.image), None)
+        rollout = replace(rollout, digest=ran.get(main), finished_at=iso(datetime.now(UTC)))
+        silent = verdict.phase is Phase.SUPERSEDED or not self._shared.notifier.wanted
+        return replace(record, rollout=rollout, digests=ran, told=silent, claimed_at=rollout.finished_at)
+
+    def _compared(self, ended: Record, records: Records, snapshot: Snapshot) -> Record:
+        """Add what the records say: what has changed since it last worked, and whether there is a way back."""
+        good = (each for each in records.values() if each.rollout.phase is Phase.COMPLETE)
+        last = next((each for each in good if each.rollout.id < ended.rollout.id), None)
+        if ended.rollout.phase is not Phase.FAILED or last is None:
+            return ended
+        differences = changes(last.template, ended.template)
+        rollout = replace(ended.rollout, changes=differences, changed_since=last.rollout.revision)
+        rollback = "none"
+        if ended.rollback_on_failure and not ended.is_rollback and snapshot.deployment:
+            try:
+                rollback = "pending" if way_back(records, snapshot).verified else "none"
+            except Nowhere as error:
+                log.warning("no rollback: %s", error, extra=self._extra())
+        return replace(ended, rollout=rollout, rollback=rollback)
+
+    # After the verdict
+
+    def _carry_out_rollback(self) -> None:
+        """Roll back what has failed, unless something newer is there by now."""
+        revision = None
+        while True:
+            try:
+                live = self._shared.cluster.read_deployment(self.manifest.namespace, self.manifest.name)
+                if live is None:
+                    break
+                if live["spec"]["template"] == self.record.template:
+                    revision = self._shared.roll_back(self._name, self.manifest, self.record)
+                else:
+                    revision = rolled_back_to(live)  # By a process that died before it could say so.
+                break
+            except (Unreachable, TooSlow) as error:
+                log.warning("the rollback waits: %s", error, extra=self._extra())
+                time.sleep(2)
+            except Refusal as error:
+                log.error("no rollback: %s", error, extra=self._extra())
+                break
+        failed = self.record
+
+        def decide(records: Records) -> Record:
+            known = records.get(failed.rollout.id, failed)
+            return replace(known, rollback="done", rollout=replace(known.rollout, rolled_back_to=revision))
+
+        self._write(decide)
+        self._publish(replace(failed, rollback="done", rollout=replace(failed.rollout, rolled_back_to=revision)))
+
+    def _await_winner(self) -> None:
+        """Wait a while for what another replica makes of the verdict that it was first to record."""
+        until = time.monotonic() + WINNER_TAKES
+        while self.record.rollback == "pending" and time.monotonic() < until:
+            time.sleep(0.5)
+            try:
+                records = self._shared.ledger.read(self.manifest.namespace, self.manifest.name)
+            except Refusal:
+                continue
+            self._publish(records.get(self.record.rollout.id, self.record))
+
+    def _tell(self) -> None:
+        record = self.record
+        if self._shared.notifier.tell(record.rollout, record.cause):
+            self._write(lambda records: replace(records.get(record.rollout.id, record), told=True))
+
+    def _claim(self) -> bool:
+        """Wait until whoever was to tell it should have; return whether nobody did, and it is up to this process."""
+        claimed_at = self.record.claimed_at
+        if not self._shared.notifier.wanted or claimed_at is None:
+            return False
+        free_at = datetime.fromisoformat(claimed_at) + timedelta(seconds=TELLING_TAKES)
+        time.sleep(max(0, (free_at - datetime.now(UTC)).total_seconds()))
+
+        def decide(records: Records) -> Record | None:
+            known = records.get(self.record.rollout.id)
+            if known is None or known.told or known.claimed_at != claimed_at:
+                return None
+            return replace(known, claimed_at=iso(datetime.now(UTC)))
+
+        return self._write(decide)
+
+    def _write(self, decide: Callable[[Records], Record | None]) -> bool:
+        return self._shared.ledger.insist(self.manifest.namespace, self.manifest.name, self._uid, decide)
+
+    def _event(self, reason: str, message: str) -> None:
+        write_event(self._shared.cluster, self.record.rollout, self._uid, reason, message)
+
+    def _publish(self, record: Record) -> None:
+        with self._changed:
+            self.record = record
+            self._changed.notify_all()
+
+    def _is_resting(self) -> bool:
+        return self.has_ended or self.record.rollout.phase is Phase.PAUSED
+
+    def _extra(self) -> dict:
+        return {
+            "deployment": self.manifest.name,
+            "namespace": self.manifest.namespace,
+            "id": self.record.rollout.id,
+        }
+
+
+def with_verdict(rollout: Rollout, verdict: Verdict) -> Rollout:
+    """Return a rollout with what a verdict says of it."""
+    return replace(
+        rollout,
+        phase=verdict.phase,
+        message=verdict.message,
+        revision=verdict.revision or rollout.revision,
+        replicas=verdict.replicas,
+        causes=verdict.causes if verdict.phase in (Phase.PROGRESSING, Phase.FAILED) else (),
+    )
+
+
+def rolled_back_to(live: dict) -> int | None:
+    """Return the revision that a live Deployment was rolled back to, by its change-cause; None if it wasn't."""
+    found = _ROLLBACK_CAUSE.match((live["metadata"].get("annotations") or {}).get(CHANGE_CAUSE, ""))
+    return int(found[1]) if found else None
+
+
+def iso(time_: datetime) -> str:
+    """Write a time in UTC as ISO 8601, with a Z."""
+    return time_.isoformat().replace("+00:00", "Z")
+
+
+def _version(deployment: dict | None) -> str | None:
+    return deployment["metadata"]["resourceVersion"] if deployment else None
