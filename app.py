@@ -78,7 +78,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     def answer(follower: Follower, seconds: float) -> Response:
         """Answer at once, or when the rollout has ended, as the sender wants it."""
         if not seconds:
-            rollout, known = follower.record.rollout, monitor.known_history(follower.manifest)
+            rollout, known = follower.record.rollout, monitor.known(follower.manifest)
             return _answer(200, _rollout_json(rollout, known), _applied(rollout))
         if not waiting.acquire(blocking=False):
             return _all_busy(follower.record.rollout)
@@ -86,7 +86,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
             rollout = follower.wait(seconds)
         finally:
             waiting.release()
-        return _rollout_answer(rollout, monitor.known_history(follower.manifest))
+        return _rollout_answer(rollout, monitor.recorded(follower.manifest))
 
     @app.post("/deployment")
     @app.post("/deployment/<path:name>")

@@ -110,9 +110,10 @@ class Cluster:
         except NotFound:
             return None
 
-    def list_all(self, kind: str, namespace: str) -> dict:
-        """Return the list of all objects of a kind in a namespace, with the resourceVersion to watch from."""
-        return self._call("GET", _path(kind, namespace))
+    def list_all(self, kind: str, namespace: str, labels: dict[str, str] | None = None) -> dict:
+        """Return the list of the objects of a kind in a namespace, with the resourceVersion to watch from."""
+        selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
+        return self._call("GET", _path(kind, namespace), {"labelSelector": selector} if selector else {})
 
     def watch(self, kind: str, namespace: str, resource_version: str) -> "Stream":
         """Open a stream of what changes from a resourceVersion on. Raises Expired when the server knows it no more."""
@@ -125,9 +126,10 @@ class Cluster:
         answer = self._send("GET", _path(kind, namespace), query, None, (TIMEOUT[0], SILENCE_SECONDS))
         return Stream(answer.response)
 
-    def warnings(self, namespace: str) -> list[dict]:
-        """Return the newest warning events about pods and ReplicaSets in a namespace."""
-        return self._call("GET", _path("events", namespace), {"fieldSelector": "type=Warning", "limit": "500"})["items"]
+    def warnings(self, namespace: str, pod: str) -> list[dict]:
+        """Return the warning events about a pod."""
+        query = {"fieldSelector": f"type=Warning,involvedObject.kind=Pod,involvedObject.name={pod}", "limit": "50"}
+        return self._call("GET", _path("events", namespace), query)["items"]
 
     def create_event(self, namespace: str, event: dict) -> None:
         """Create an Event."""

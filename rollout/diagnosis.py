@@ -8,27 +8,29 @@ from errors import Refusal
 from rollout.cluster import Cluster
 from rollout.ledger import Record
 from rollout.model import Cause
-from rollout.status import Snapshot, judge
+from rollout.status import Snapshot, judge, unready_pods
 
 log = logging.getLogger(__name__)
 
-# Containers whose log is read: those of one rollout mostly die of the same.
-MOST_LOGS = 2
+# Whose events and logs are read: the pods of one rollout mostly die of the same.
+MOST_PODS = MOST_LOGS = 2
 
 
-def warnings(cluster: Cluster, namespace: str) -> list[dict]:
-    """Return the warning events of a namespace; none if they can't be read, since a verdict doesn't hang on them."""
-    try:
-        return cluster.warnings(namespace)
-    except Refusal as error:
-        log.warning("events can't be read: %s", error, extra={"namespace": namespace})
-        return []
+def warnings(cluster: Cluster, snapshot: Snapshot) -> list[dict]:
+    """Return the warning events about some unready pods; none if they can't be read: a verdict doesn't hang on them."""
+    found: list[dict] = []
+    for pod in unready_pods(snapshot)[:MOST_PODS]:
+        try:
+            found += cluster.warnings(pod["metadata"]["namespace"], pod["metadata"]["name"])
+        except Refusal as error:
+            log.warning("events can't be read: %s", error, extra={"namespace": pod["metadata"]["namespace"]})
+    return found
 
 
 def causes(cluster: Cluster, record: Record, snapshot: Snapshot, settle: int, log_lines: int) -> tuple[Cause, ...]:
     """Return the causes of a failure with what the events add to them, and the last lines of crashed containers."""
     rollout = record.rollout
-    explained = replace(snapshot, events=warnings(cluster, rollout.namespace))
+    explained = replace(snapshot, events=warnings(cluster, snapshot))
     started = datetime.fromisoformat(rollout.started_at)
     read, logs = [], 0
     for cause in judge(record.template, explained, datetime.now(UTC), settle, started).causes:

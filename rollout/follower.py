@@ -18,7 +18,7 @@ from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
 from rollout.notify import Notifier, write_event
 from rollout.rollback import Nowhere, way_back
-from rollout.status import Snapshot, Verdict, digests, judge, owned_replicaset, owner
+from rollout.status import Snapshot, Verdict, digests, judge, owned_replicaset, owner, unready_pods
 from rollout.watch import View, Watches
 from settings import Settings
 
@@ -122,9 +122,9 @@ class Follower:
                 return verdict, snapshot
             self._publish(replace(record, rollout=with_verdict(record.rollout, verdict)))
             wakes = [] if verdict.look_again is None else [max(verdict.look_again, 0.01)]
-            if verdict.phase is Phase.PROGRESSING and verdict.replicas.ready < verdict.replicas.desired:
+            if verdict.phase is Phase.PROGRESSING and unready_pods(snapshot):
                 if time.monotonic() >= next_warnings:
-                    events = diagnosis.warnings(self._shared.cluster, self.manifest.namespace)
+                    events = diagnosis.warnings(self._shared.cluster, snapshot)
                     next_warnings, interval = time.monotonic() + interval, interval * 2
                     continue
                 wakes.append(max(next_warnings - time.monotonic(), 0.01))

@@ -123,6 +123,10 @@ class Ledger:
                 return True
         raise Unreachable(f"{_name(deployment)} in {namespace} changes all the time", reason="Conflict")
 
+    def forget(self, namespace: str, deployment: str) -> None:
+        """Drop what is remembered of a Deployment that nobody follows any more."""
+        self._known.pop((namespace, deployment), None)
+
     def remembered(self, namespace: str, deployment: str) -> Records:
         """Return what was last read or written here, without asking."""
         return self._known.get((namespace, deployment), ("", {}))[1]

@@ -59,7 +59,9 @@ class Monitor:
         """Go back to what ran before, or to a revision. Raises NotFound, Nowhere or Conflict (paused)."""
         live = self._live(manifest)
         records = self._ledger.read(manifest.namespace, manifest.name)
-        target = way_back(records, self._snapshot(manifest, live), revision)
+        labels = live["spec"]["selector"].get("matchLabels")
+        replicasets = self._cluster.list_all("replicasets", manifest.namespace, labels)["items"]
+        target = way_back(records, Snapshot(live, replicasets, [], []), revision)
         return self._roll_back(name, manifest, target, cause)
 
     def rollout(self, name: str, manifest: Manifest, rollout_id: str | None, seconds: float) -> tuple[Rollout, Records]:
@@ -70,9 +72,9 @@ class Monitor:
         place = (manifest.namespace, manifest.name)
         if rollout_id is not None:
             if follower := self._followers.get((*place, rollout_id)):
-                return follower.wait(seconds), self._recorded(manifest)
+                return follower.wait(seconds), self.recorded(manifest)
             if ended := self._ended.get((*place, rollout_id)):
-                return ended, self._recorded(manifest)
+                return ended, self.recorded(manifest)
         records = self._ledger.read(*place)
         if rollout_id in records and records[rollout_id].rollout.ended:
             return records[rollout_id].rollout, records
@@ -80,22 +82,32 @@ class Monitor:
         found = self._take_up(name, manifest, live, records)
         self._finish_others(name, manifest, live, records, older_than=TELLING_TAKES)
         if found and rollout_id in (None, found.record.rollout.id):
-            return found.wait(seconds), self._recorded(manifest)
+            return found.wait(seconds), self.recorded(manifest)
         if rollout_id is None:
             return self._observe(manifest, live, seconds), records
         if rollout_id in records:
-            return self._overtaken(manifest, live, rollout_id), self._recorded(manifest)
+            return self._overtaken(manifest, live, rollout_id), self.recorded(manifest)
         raise NotFound(f"no rollout {rollout_id} of {manifest.name} is known")
 
-    def known_history(self, manifest: Manifest) -> Records:
-        """Return what was last seen of the records, without asking."""
+    def known(self, manifest: Manifest) -> Records:
+        """Return what is known of the records without asking, which may be nothing."""
         return self._ledger.remembered(manifest.namespace, manifest.name)
+
+    def recorded(self, manifest: Manifest) -> Records:
+        """Return what is recorded, or what is known of it where the API server doesn't answer."""
+        try:
+            return self._ledger.read(manifest.namespace, manifest.name)
+        except Refusal as error:
+            log.warning("no history: %s", error)
+            return self.known(manifest)
 
     def check(self, manifest: Manifest) -> None:
         """Make the calls that following a rollout needs; raise what the API server refuses."""
-        for kind in ("replicasets", "pods"):
-            self._cluster.list_all(kind, manifest.namespace)
-        self._cluster.warnings(manifest.namespace)
+        live = self._cluster.read_deployment(manifest.namespace, manifest.name)
+        labels = live["spec"]["selector"].get("matchLabels") if live else None
+        for kind in ("deployments", "replicasets", "pods"):
+            self._cluster.list_all(kind, manifest.namespace, labels)
+        self._cluster.warnings(manifest.namespace, manifest.name)
         self._ledger.read(manifest.namespace, manifest.name)
 
     def resume(self, deployments: Callable[[], list[tuple[str, Manifest]]]) -> None:
@@ -121,6 +133,8 @@ class Monitor:
             while len(self._ended) > MOST_REMEMBERED:
                 self._ended.popitem(last=False)
             del self._followers[key]
+            if not any(other[:2] == key[:2] for other in self._followers):
+                self._ledger.forget(key[0], key[1])
 
     # Rollouts that are found
 
@@ -236,7 +250,7 @@ class Monitor:
 
     def _roll_back_failed(self, name: str, manifest: Manifest, failed: Record) -> int:
         records = self._ledger.read(manifest.namespace, manifest.name)
-        target = way_back(records, self._snapshot(manifest, self._live(manifest)))
+        target = way_back(records, Snapshot(self._live(manifest), [], [], []))  # Only to what is recorded.
         self._roll_back(name, manifest, target, cause=None, only_over=failed.template)
         return target.revision
 
@@ -257,18 +271,8 @@ class Monitor:
 
     # What is there
 
-    def _recorded(self, manifest: Manifest) -> Records:
-        try:
-            return self._ledger.read(manifest.namespace, manifest.name)
-        except Refusal as error:
-            log.warning("no history: %s", error)
-            return self.known_history(manifest)
-
     def _live(self, manifest: Manifest) -> dict:
         live = self._cluster.read_deployment(manifest.namespace, manifest.name)
         if live is None:
             raise NotFound(f"deployment {manifest.name} isn't in namespace {manifest.namespace}")
         return live
-
-    def _snapshot(self, manifest: Manifest, live: dict) -> Snapshot:
-        return Snapshot(live, self._cluster.list_all("replicasets", manifest.namespace)["items"], [], [])

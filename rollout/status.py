@@ -123,6 +123,14 @@ def is_active(pod: dict) -> bool:
     return not ended and not pod["metadata"].get("deletionTimestamp")
 
 
+def unready_pods(snapshot: Snapshot) -> list[dict]:
+    """Return the pods that are on a node and not ready."""
+    active = [
+        pod for pod in snapshot.pods if is_active(pod) and _condition(pod, "PodScheduled").get("status") == "True"
+    ]
+    return [pod for pod in active if _condition(pod, "Ready").get("status") == "False"]
+
+
 @dataclass(frozen=True)
 class _Look:
     events: list[dict]

@@ -80,7 +80,12 @@ class _Namespace:
         self.views: set[View] = set()
         self._cluster, self._namespace = cluster, namespace
         self._lock = threading.Lock()
-        self._objects: dict[str, dict[str, dict]] = {kind: {} for kind in KINDS}
+        # By name, and by the uid of the owner and their own: a namespace may hold thousands that are none of ours.
+        self._deployments: dict[str, dict] = {}
+        self._owned: dict[str, dict[str, dict[str, dict]]] = {"replicasets": {}, "pods": {}}
+        # A Deployment's name by its uid, and an owner's uid by that of what it owns.
+        self._names: dict[str, str] = {}
+        self._parents: dict[str, str] = {}
         self._versions: dict[str, str] = {}
         self._live: set[str] = set()
         self._stale = set(KINDS)
@@ -105,11 +110,12 @@ class _Namespace:
         with self._lock:
             if len(self._live) < len(KINDS):
                 return None
-            deployments, replicasets, pods = (self._objects[kind].values() for kind in KINDS)
-            deployment = next((each for each in deployments if each["metadata"]["name"] == name), None)
-            uid = deployment["metadata"]["uid"] if deployment else None
-            ours = {each["metadata"]["uid"]: each for each in replicasets if owner(each) == uid}
-            return Snapshot(deployment, list(ours.values()), [each for each in pods if owner(each) in ours], events)
+            deployment = self._deployments.get(name)
+            if deployment is None:
+                return Snapshot(None, [], [], events)
+            replicasets = self._owned["replicasets"].get(deployment["metadata"]["uid"], {})
+            pods = [each for uid in replicasets for each in self._owned["pods"].get(uid, {}).values()]
+            return Snapshot(deployment, list(replicasets.values()), pods, events)
 
     def _run(self, kind: str) -> None:
         pause = SHORTEST_PAUSE
@@ -126,6 +132,10 @@ class _Namespace:
                     log.warning("watching %s: %s", kind, error, extra={"namespace": self._namespace})
                 self._mark(kind, live=False)
                 self._stale.add(kind)  # What was missed may be more than a watch can tell.
+            except Exception:  # A thread that died here would leave all verdicts open.
+                log.exception("watching %s failed", kind, extra={"namespace": self._namespace})
+                self._mark(kind, live=False)
+                self._stale.add(kind)
             if time.monotonic() - began > LONGEST_PAUSE:
                 pause = SHORTEST_PAUSE
             else:
@@ -136,7 +146,9 @@ class _Namespace:
         self._stale.discard(kind)
         answer = self._cluster.list_all(kind, self._namespace)
         with self._lock:
-            self._objects[kind] = {each["metadata"]["uid"]: _slim(kind, each) for each in answer["items"]}
+            (self._deployments if kind == "deployments" else self._owned[kind]).clear()
+            for thing in answer["items"]:
+                self._keep(kind, thing)
         self._versions[kind] = answer["metadata"]["resourceVersion"]
         self._mark(kind, live=True)
 
@@ -155,33 +167,42 @@ class _Namespace:
             self._versions[kind] = thing["metadata"]["resourceVersion"]
 
     def _apply(self, kind: str, change: str, thing: dict) -> None:
-        uid = thing["metadata"]["uid"]
         with self._lock:
-            if change == "DELETED":
-                self._objects[kind].pop(uid, None)
+            if change != "DELETED":
+                self._keep(kind, thing)
+            elif kind == "deployments":
+                self._deployments.pop(thing["metadata"]["name"], None)
             else:
-                self._objects[kind][uid] = _slim(kind, thing)
+                self._owned[kind].get(owner(thing), {}).pop(thing["metadata"]["uid"], None)
             name = self._deployment_of(kind, thing)
-        for view in list(self.views):
+        for view in tuple(self.views):
             if view.deployment == name:
                 view.changed.set()
 
+    def _keep(self, kind: str, thing: dict) -> None:
+        slim = _slim(kind, thing)
+        if kind == "deployments":
+            self._deployments[thing["metadata"]["name"]] = slim
+            self._names[thing["metadata"]["uid"]] = thing["metadata"]["name"]
+        else:
+            self._owned[kind].setdefault(owner(thing), {})[thing["metadata"]["uid"]] = slim
+            self._parents[thing["metadata"]["uid"]] = owner(thing)
+
     def _deployment_of(self, kind: str, thing: dict) -> str | None:
-        if kind == "pods":
-            thing = self._objects["replicasets"].get(owner(thing) or "", {"metadata": {}})
-        if kind != "deployments":
-            thing = self._objects["deployments"].get(owner(thing) or "", {"metadata": {}})
-        return thing["metadata"].get("name")
+        if kind == "deployments":
+            return thing["metadata"]["name"]
+        uid = owner(thing)
+        return self._names.get(self._parents.get(uid) if kind == "pods" else uid)
 
     def _mark(self, kind: str, live: bool) -> None:
         with self._lock:
             (self._live.add if live else self._live.discard)(kind)
-        for view in list(self.views):
+        for view in tuple(self.views):
             view.changed.set()
 
 
 def _slim(kind: str, thing: dict) -> dict:
-    # Only what a verdict needs: a namespace may hold thousands of pods that are none of ours.
+    # Only what a verdict needs.
     metadata = {key: value for key, value in thing["metadata"].items() if key != "managedFields"}
     if kind == "pods":
         return {"metadata": metadata, "status": thing.get("status", {})}
