@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 from flask import Flask, Response, g, jsonify, request
+from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import HTTPException
 
 import deployment_spec
@@ -50,9 +51,11 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
 
     def loadable() -> list[tuple[str, Manifest]]:
         found = []
-        for name in configured():
-            with suppress(Invalid):  # /check and each signal say what is wrong with it.
-                found.append((name, load(name)))
+        # /check and each signal say what is wrong with them.
+        with suppress(NotFound):
+            for name in configured():
+                with suppress(Invalid):
+                    found.append((name, load(name)))
         return found
 
     def configured() -> list[str]:
@@ -77,6 +80,14 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
 
     def answer(follower: Follower, seconds: float) -> Response:
         """Answer at once, or when the rollout has ended, as the sender wants it."""
+        begun = follower.record.rollout
+        log.info(
+            "Deployment %s/%s: %s",
+            begun.namespace,
+            begun.deployment,
+            follower.record.cause,
+            extra={"deployment": begun.deployment, "namespace": begun.namespace, "id": begun.id},
+        )
         if not seconds:
             rollout, known = follower.record.rollout, monitor.known(follower.manifest)
             return _answer(200, _rollout_json(rollout, known), _applied(rollout))
@@ -271,7 +282,9 @@ def _check_answer(names: list[str], problems: dict[str, list[str]]) -> Response:
 
 def _answer(status: int, body: dict, text: str) -> Response:
     """Answer in text, or in JSON where the request's Accept prefers that."""
-    accepted = request.accept_mimetypes.best_match(["text/plain", "application/json"], default="text/plain")
+    # Without parameters: to Werkzeug, `application/json; charset=utf-8` is another type.
+    wanted = MIMEAccept([(kind.partition(";")[0], quality) for kind, quality in request.accept_mimetypes])
+    accepted = wanted.best_match(["text/plain", "application/json"], default="text/plain")
     response = jsonify(body) if accepted == "application/json" else Response(text + "\n", mimetype="text/plain")
     response.status_code = status
     response.headers["Vary"] = "Accept"

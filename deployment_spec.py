@@ -124,7 +124,8 @@ def build_rollback(
         container["name"]: container["image"]
         for container, now in zip(_containers(template), _containers(former), strict=True)
         if container["image"] != now["image"]
-    } | json.loads(annotations.pop(UNPINNED, "{}"))
+    } | _unpinned(template)
+    annotations.pop(UNPINNED, None)
     if manifest.deployment is None and unpinned:
         annotations[UNPINNED] = json.dumps(unpinned)
     former["metadata"] = {**former["metadata"], "annotations": annotations}
@@ -133,6 +134,14 @@ def build_rollback(
         "metadata": {"annotations": {CHANGE_CAUSE: cause}},
         "spec": {"template": {"$patch": "replace", **former}},
     }
+
+
+def _unpinned(template: dict) -> dict[str, str]:
+    try:
+        noted = json.loads(((template.get("metadata") or {}).get("annotations") or {})[UNPINNED])
+        return {name: image for name, image in noted.items() if isinstance(image, str)}
+    except (AttributeError, KeyError, ValueError):
+        return {}  # Nothing noted, or somebody spoiled it.
 
 
 def pinned(template: dict, digests: dict[str, str]) -> dict:
@@ -186,8 +195,8 @@ def _restamped(manifest: Manifest, signal: Signal, stamp: str, live: dict | None
     template, pod = live["spec"]["template"], {}
     containers = _containers(template)
     # After a rollback the images are pinned; only a signal that names one, or else the former names, end that.
-    unpinned = json.loads(template["metadata"].get("annotations", {}).get(UNPINNED, "{}"))
-    images = {name: image for name, image in unpinned.items() if name in {each["name"] for each in containers}}
+    names = {each["name"] for each in containers}
+    images = {name: image for name, image in _unpinned(template).items() if name in names}
     if signal.image is not None:
         for index in _runs(signal.image, [container["image"] for container in containers], manifest.name):
             images[containers[index]["name"]] = signal.image
@@ -237,9 +246,11 @@ def _parsed(file: str, content: bytes, namespace: str) -> Manifest:
         document = kubectl_yaml.load(content)
     except ValueError as error:
         raise Invalid(f"{file}: {error}") from None
-    if isinstance(document, dict):
-        document = _own_fields(document)
-    problems = [f"{file}: {problem}" for problem in _problems(document)]
+    try:
+        document = _own_fields(document) if isinstance(document, dict) else document
+        problems = [f"{file}: {problem}" for problem in _problems(document)]
+    except RecursionError:
+        raise Invalid(f"{file}: is nested too deep, or an anchor in it holds itself") from None
     if problems:
         raise Invalid("\n".join(problems))
     metadata = document["metadata"]
@@ -325,6 +336,9 @@ def _bad_images(spec: object) -> Iterator[str]:
         named = [(f"spec.template.spec.{field}[{n}].image", each) for field, of in lists for n, each in enumerate(of)]
         images = [(path, each.get("image")) for path, each in named]
     except (AttributeError, KeyError, TypeError):
+        # The model alone would let a template without a spec pass.
+        if isinstance(spec, dict) and isinstance(spec.get("template"), dict) and spec["template"].get("spec") is None:
+            yield "spec.template.spec: required, but missing"
         return  # The shape is wrong, and the model has said so.
     if not lists[0][1]:
         yield "spec.template.spec.containers: at least one is required"

@@ -22,7 +22,12 @@ class _Loader(_Safe):
                 if key.value in seen:
                     raise yaml.constructor.ConstructorError(None, None, "a key stands here twice", key.start_mark)
                 seen.add(key.value)
-        return {self._key(key, node): value for key, value in super().construct_mapping(node, deep=deep).items()}
+        self.flatten_mapping(node)
+        # Text at once: as keys of a dict, Python's 1 and True would be the same.
+        return {
+            self._key(self.construct_object(key, deep=True), node): self.construct_object(value, deep=deep)
+            for key, value in node.value
+        }
 
     def _key(self, key: object, node: yaml.MappingNode) -> str:
         # JSON has only text as keys: https://github.com/kubernetes-sigs/yaml/blob/master/yaml.go

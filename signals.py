@@ -91,12 +91,13 @@ def read_passwords(request: Request, fields: dict | None = None) -> list[bytes]:
     passwords = []
     if (pw := _text(fields or {}, "pw")) is not None:
         passwords.append(pw.encode("utf-8", "surrogatepass"))
-    if given := request.authorization:
-        if given.type == "bearer" and given.token:
-            # WSGI hands over a header's bytes as latin-1: https://peps.python.org/pep-3333/#unicode-issues
-            passwords.append(given.token.encode("latin-1", "replace"))
-        elif given.type == "basic" and given.password:
-            passwords.append(given.password.encode())
+    # Not by Werkzeug, which takes a token with an = in it for parameters.
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        # WSGI hands over a header's bytes as latin-1: https://peps.python.org/pep-3333/#unicode-issues
+        passwords.append(token.strip().encode("latin-1", "replace"))
+    elif (given := request.authorization) and given.type == "basic" and given.password:
+        passwords.append(given.password.encode())
     return passwords
 
 

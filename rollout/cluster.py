@@ -208,6 +208,8 @@ class Cluster:
                     self._forget(connected)
                     continue
                 raise refusal(error) from error
+            except urllib3.exceptions.NewConnectionError as error:  # Before the time-out, of which it is a kind.
+                raise _unreachable(connected, _why(error)) from error
             except urllib3.exceptions.ConnectTimeoutError as error:
                 raise _unreachable(connected, "it doesn't answer") from error
             except urllib3.exceptions.ReadTimeoutError as error:

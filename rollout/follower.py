@@ -13,7 +13,7 @@ from errors import Refusal, TooSlow, Unreachable
 from rollout import diagnosis
 from rollout.changes import changes
 from rollout.cluster import Cluster
-from rollout.ledger import Ledger, Record, Records
+from rollout.ledger import Ledger, Record, Records, fit
 from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
 from rollout.notify import Notifier, write_event
@@ -161,7 +161,7 @@ class Follower:
             if known and known.rollout.ended:
                 outcome.append(known)
                 return None
-            outcome.append(self._compared(ended, records, snapshot))
+            outcome.append(fit(self._compared(ended, records, snapshot)))
             return outcome[-1]
 
         won = self._write(decide)

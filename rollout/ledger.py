@@ -6,8 +6,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 
-from deployment_spec import CHANGE_CAUSE, image_of, stamp_of, time_of
+from deployment_spec import CHANGE_CAUSE, image_of, pinned, stamp_of, time_of, unstamped
 from errors import Conflict, NotFound, Refusal, TooSlow, Unreachable
 from rollout.cluster import ATTEMPTS, FIELD_MANAGER, Cluster
 from rollout.model import Cause, Phase, Replicas, Rollout
@@ -18,6 +19,8 @@ MOST_RECORDS = 20
 # A ConfigMap holds 1 MiB: https://kubernetes.io/docs/concepts/configuration/configmap/
 MOST_BYTES = 900_000
 MOST_DIAGNOSIS = 4096
+LONGEST_LINE = 500
+MOST_CHANGES = 20
 # Seconds between attempts to write while the API server is away.
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 10
 
@@ -138,7 +141,7 @@ class Ledger:
     def _write(
         self, namespace: str, deployment: str, uid: str, version: str, kept: Records, record: Record, before: Records
     ) -> dict:
-        data: dict[str, str | None] = {record.rollout.id: _text(record)}
+        data: dict[str, str | None] = {key: _text(record) for key in kept if key == record.rollout.id}
         data |= {gone: None for gone in before if gone not in kept}
         metadata = {"name": _name(deployment), "labels": {"app.kubernetes.io/managed-by": FIELD_MANAGER}}
         metadata["ownerReferences"] = [
@@ -164,38 +167,59 @@ def _kept(records: Records) -> Records:
     return kept
 
 
+def fit(record: Record) -> Record:
+    """Cut a diagnosis to what a record has room for: the last lines of the logs are what matters in it."""
+    rollout = record.rollout
+    changes = tuple(line[:LONGEST_LINE] for line in rollout.changes[:MOST_CHANGES])
+    causes = [
+        replace(
+            cause,
+            message=cause.message and cause.message[:LONGEST_LINE],
+            logs=tuple(line[:LONGEST_LINE] for line in cause.logs),
+        )
+        for cause in rollout.causes
+    ]
+    while len(json.dumps([[asdict(cause) for cause in causes], changes])) > MOST_DIAGNOSIS:
+        longest = max(range(len(causes)), key=lambda index: len("".join(causes[index].logs)), default=None)
+        if longest is not None and causes[longest].logs:
+            causes[longest] = replace(causes[longest], logs=causes[longest].logs[1:])
+        elif len(causes) > 1:
+            causes.pop()
+        else:
+            changes = changes[:-1]
+    return replace(record, rollout=replace(rollout, causes=tuple(causes), changes=changes))
+
+
 def _records(config_map: dict) -> Records:
     records = {}
     for key, text in sorted((config_map.get("data") or {}).items(), reverse=True):
         try:
-            records[key] = _record(json.loads(text))
-        except (AttributeError, KeyError, TypeError, ValueError):
+            records[key] = _record(key, json.loads(text))
+        except (AttributeError, LookupError, TypeError, ValueError, RecursionError):
             log.warning("ConfigMap %s: %s is no record; it is left out", config_map["metadata"]["name"], key)
     return records
 
 
 def _text(record: Record) -> str:
-    rollout = asdict(record.rollout)
-    # The diagnosis is what may be long; the last lines of a log are what matters in it.
-    while len(json.dumps([rollout["causes"], rollout["changes"]])) > MOST_DIAGNOSIS:
-        longest = max(rollout["causes"], key=lambda each: len(each["logs"]), default={"logs": ()})
-        if longest["logs"]:
-            longest["logs"] = longest["logs"][1:]
-        elif len(rollout["causes"]) > 1:
-            rollout["causes"] = rollout["causes"][:-1]
-        else:
-            for cause in rollout["causes"]:
-                cause["message"] = (cause["message"] or "")[:1000]
-            rollout["changes"] = rollout["changes"][:20]
-            break
-    return json.dumps(asdict(record) | {"rollout": rollout}, separators=(",", ":"))
+    return json.dumps(asdict(fit(record)), separators=(",", ":"))
 
 
-def _record(fields: dict) -> Record:
+def _record(key: str, fields: dict) -> Record:
     rollout = dict(fields["rollout"])
     causes = tuple(Cause(**each | {"logs": tuple(each["logs"])}) for each in rollout["causes"])
     rollout |= {"causes": causes, "changes": tuple(rollout["changes"]), "replicas": Replicas(**rollout["replicas"])}
-    read = Record(**fields | {"rollout": Rollout(**rollout | {"phase": Phase(rollout["phase"])})})
-    if not isinstance(read.template["spec"]["containers"], list):
-        raise TypeError("no template")
-    return replace(read, digests=dict(read.digests))
+    record = Record(**fields | {"rollout": Rollout(**rollout | {"phase": Phase(rollout["phase"])})})
+    if record.rollout.id != key:
+        raise ValueError("it is another rollout's")
+    # Somebody else may have written anything: what is made of a record anywhere must work with this one.
+    times = [record.rollout.started_at, *([record.rollout.finished_at] if record.rollout.ended else [])]
+    if record.claimed_at:
+        times.append(record.claimed_at)
+    if any(datetime.fromisoformat(each).tzinfo is None for each in times):
+        raise ValueError("a time without its zone")
+    fit(record).rollout.as_text()
+    unstamped(pinned(record.template, record.digests))
+    image_of(record.template, record.rollout.image + record.cause)
+    if not isinstance(record.rollout.revision, int | None):
+        raise TypeError("revision")
+    return record

@@ -1,5 +1,6 @@
 """Where a rollback goes to: what really ran before, by the records. Pure."""
 
+import math
 from dataclasses import dataclass
 
 from deployment_spec import pinned, stamp_of, unstamped
@@ -60,7 +61,8 @@ def _previous_replicaset(records: Records, snapshot: Snapshot, running: dict) ->
         revision = int(replicaset["metadata"].get("annotations", {}).get(REVISION, 0))
         if owner(replicaset) == uid and revision:
             numbered.append((revision, without_hash(replicaset["spec"]["template"])))
-    current = max((revision for revision, template in numbered if template == live), default=0)
+    # Until the controller has made the live one's ReplicaSet, the highest is the one before.
+    current = max((revision for revision, template in numbered if template == live), default=math.inf)
     for revision, template in sorted(numbered, key=lambda each: each[0], reverse=True):
         recorded = records.get(stamp_of(template) or "")
         if revision < current and recorded is None and _bare(template, {}) != running:

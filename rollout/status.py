@@ -11,6 +11,8 @@ from rollout.model import Cause, Phase, Replicas
 REVISION = "deployment.kubernetes.io/revision"
 # How long a container may fail to be created before that is more than a node's bad moment, in seconds.
 CREATION_PATIENCE = 30
+# Of a container that may still be about to come up.
+MOST_RESTARTS = 3
 MOST_CAUSES = 5
 
 # https://github.com/kubernetes/kubernetes/blob/master/pkg/kubelet/images/types.go
@@ -18,7 +20,8 @@ _PULL_NEVER_WORKS = {"InvalidImageName", "ErrImageNeverPull"}
 _PULL_FAILS = {"ErrImagePull", "ImagePullBackOff"}
 # What registries say when the image isn't there, or isn't ours. Not: rate limits, time-outs, names that don't resolve.
 _PULL_REFUSED = re.compile(r"not found|manifest unknown|access denied|unauthorized|does not exist", re.IGNORECASE)
-_PULL_MAY_HEAL = re.compile(r"toomanyrequests|too many requests|rate limit|429|no such host", re.IGNORECASE)
+_PULL_MAY_HEAL = re.compile(r"toomanyrequests|too many requests|rate limit|\b429\b|no such host", re.IGNORECASE)
+_ABOUT_PULLING = re.compile(r"Failed to pull image|Error: (?:ErrImagePull|ImagePullBackOff)")
 _CREATION_FAILS = {"CreateContainerError", "RunContainerError"}
 _ON_THE_WAY = {"ContainerCreating", "PodInitializing"}
 _ADMISSION = re.compile(r"violates PodSecurity|denied the request|denied request")
@@ -78,7 +81,10 @@ def judge(template: dict, snapshot: Snapshot, now: datetime, settle: int, starte
 
     causes = tuple(_causes(replicaset, ours, look))[:MOST_CAUSES]
     progressing = _condition(deployment, "Progressing")
-    if progressing.get("status") == "False" and progressing.get("reason") == "ProgressDeadlineExceeded":
+    updated = _time(progressing["lastUpdateTime"]) if "lastUpdateTime" in progressing else started
+    # An older one is about the rollout before. (Kubernetes cuts its times off to whole seconds.)
+    is_ours = updated >= started.replace(microsecond=0)
+    if is_ours and progressing.get("reason") == "ProgressDeadlineExceeded":
         return verdict(Phase.FAILED, f"no progress for {spec.get('progressDeadlineSeconds', 600)} s", causes)
     if _ADMISSION.search(_condition(replicaset or {}, "ReplicaFailure").get("message", "")):
         return verdict(Phase.FAILED, "its pods are refused", causes)
@@ -88,8 +94,7 @@ def judge(template: dict, snapshot: Snapshot, now: datetime, settle: int, starte
     message, settled_in = _progress(counts, status, active, look)
     if settled_in is not None and settled_in <= 0:
         return verdict(Phase.COMPLETE, f"complete: {_pods(counts.desired)} ready")
-    since = max(_time(progressing["lastUpdateTime"]) if "lastUpdateTime" in progressing else started, started)
-    deadline = spec.get("progressDeadlineSeconds", 600) + settle - (now - since).total_seconds()
+    deadline = spec.get("progressDeadlineSeconds", 600) + settle - (now - max(updated, started)).total_seconds()
     if deadline <= 0:
         return verdict(Phase.FAILED, f"no progress for {spec.get('progressDeadlineSeconds', 600) + settle} s", causes)
     waits = [deadline, *([settled_in] if settled_in is not None else []), *(look.waits(pod) for pod in active)]
@@ -167,8 +172,7 @@ class _Look:
             return not ("failed to sync" in message and "cache" in message)
         if reason in _PULL_FAILS:
             words = [message, *(event["message"] for event in self.warnings(pod) if event.get("reason") == "Failed")]
-            # An image may well be named after what refuses it.
-            words = [each.replace(container.get("image", "\0"), "") for each in words]
+            words = [_without_names(each) for each in words]
             return any(_PULL_REFUSED.search(each) and not _PULL_MAY_HEAL.search(each) for each in words)
         if reason in _CREATION_FAILS and self.waits(pod) is None:
             return True
@@ -179,7 +183,8 @@ class _Look:
         reasons = {each.get("state", {}).get("waiting", {}).get("reason") for each in _containers(pod)}
         if not reasons & _CREATION_FAILS:
             return None
-        times = [event.get("firstTimestamp") for event in self.warnings(pod) if event.get("reason") == "Failed"]
+        failures = [event for event in self.warnings(pod) if event.get("reason") == "Failed"]
+        times = [event.get("firstTimestamp") for event in failures if not _ABOUT_PULLING.match(event["message"])]
         times = [each for each in times if each] or [_condition(pod, "Ready").get("lastTransitionTime")]
         if times[0] is None:
             return CREATION_PATIENCE
@@ -193,13 +198,16 @@ class _Look:
                 yield event
 
 
+def _without_names(message: str) -> str:
+    # An image may well be named after what refuses it: URLs, and words with a slash, an at sign or a tag, say nothing.
+    return re.sub(r'"?\bhttps?://[^\s"]+"?|[^\s"]*[/@][^\s"]*|"[^"]*"', " ", message)
+
+
 def _is_crashing(container: dict) -> bool:
     restarts, state = container.get("restartCount", 0), container.get("state", {})
     ended = state.get("terminated") or container.get("lastState", {}).get("terminated") or {}
-    if "terminated" in state and ended.get("exitCode") == 0:
-        return False  # An init container that is done.
     down = "running" not in state and ended.get("exitCode", 0) != 0
-    return restarts >= 3 or (restarts >= 2 and down)
+    return restarts >= MOST_RESTARTS or (restarts >= MOST_RESTARTS - 1 and down)
 
 
 def _progress(counts: Replicas, status: dict, active: list[dict], look: _Look) -> tuple[str, float | None]:
@@ -214,8 +222,8 @@ def _progress(counts: Replicas, status: dict, active: list[dict], look: _Look) -
         verb = "is" if counts.ready == 1 else "are"
         return f"{counts.ready} of {counts.desired} updated pods {verb} ready", None
     left = max(settled_in)
-    them = "its pod is" if counts.desired == 1 else f"all {_pods(counts.desired)}"
-    return f"{them} ready; watching for {max(1, round(left))} s more", left
+    who, them = ("its pod is", "it") if counts.desired == 1 else (f"all {_pods(counts.desired)}", "them")
+    return f"{who} ready; watching {them} for {max(1, round(left))} s more", left
 
 
 def _pods(count: int, kind: str = "") -> str:
@@ -241,13 +249,17 @@ def _causes(replicaset: dict | None, pods: list[dict], look: _Look) -> Iterator[
         ready = _condition(pod, "Ready")
         if found or ready.get("status") != "False":
             continue
-        if not any("running" in each.get("state", {}) for each in status.get("containerStatuses", [])):
+        running = [each for each in _containers(pod) if "running" in each.get("state", {})]
+        if not running:
             # What keeps a container from being created at all, a volume or a network, stands only in the events.
-            for event in [each for each in look.warnings(pod) if each.get("reason", "").startswith("Failed")][-1:]:
+            failures = [each for each in look.warnings(pod) if each.get("reason", "").startswith("Failed")]
+            for event in [each for each in failures if each["reason"] != "FailedScheduling"][-1:]:
                 yield Cause(event["reason"], event["message"], pod=name)
             continue
-        for each in status.get("containerStatuses", []):
-            if "running" in each.get("state", {}) and not each.get("ready"):
+        # An init container at work is unready too, but only a sidecar is named for it.
+        named = re.findall(r"[\w.-]+", ready.get("message", ""))
+        for each in running:
+            if not each.get("ready") and each["name"] in named:
                 yield Cause("ContainersNotReady", _unready(ready, pod, look), pod=name, container=each["name"])
 
 
@@ -261,7 +273,8 @@ def _container_cause(pod: str, container: dict) -> Cause | None:
     waiting = state.get("waiting", {})
     ended = state.get("terminated") or container.get("lastState", {}).get("terminated") or {}
     code = ended.get("exitCode")
-    if waiting.get("reason") == "CrashLoopBackOff" or (ended and code != 0 and (restarts or "terminated" in state)):
+    down = code != 0 and (restarts or "terminated" in state)
+    if waiting.get("reason") == "CrashLoopBackOff" or (ended and (down or restarts >= MOST_RESTARTS)):
         reason = "OOMKilled" if ended.get("reason") == "OOMKilled" else waiting.get("reason") or "CrashLoopBackOff"
         if "terminated" in state and not restarts and reason != "OOMKilled":
             reason = ended.get("reason", "Error")
@@ -273,8 +286,14 @@ def _container_cause(pod: str, container: dict) -> Cause | None:
 
 
 def _containers(pod: dict) -> list[dict]:
+    """Return the statuses of a pod's containers, less those of init containers that are done."""
     status = pod.get("status", {})
-    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+    first = [
+        each
+        for each in status.get("initContainerStatuses", [])
+        if each.get("state", {}).get("terminated", {}).get("exitCode") != 0
+    ]
+    return [*first, *status.get("containerStatuses", [])]
 
 
 def _condition(thing: dict, kind: str) -> dict:
@@ -295,9 +314,14 @@ def digests(template: dict, pods: list[dict]) -> tuple[dict[str, str], bool]:
     found: dict[str, set[str]] = {}
     spec = template["spec"]
     images = {each["name"]: each["image"] for each in [*spec["containers"], *spec.get("initContainers", [])]}
-    for container in (each for pod in pods for each in _containers(pod)):
-        name, at, digest = container.get("imageID", "").removeprefix("docker-pullable://").partition("@")
-        if at and container["name"] in images and _same_repository(name, images[container["name"]]):
+    statuses = ("initContainerStatuses", "containerStatuses")
+    for container in (each for pod in pods for kind in statuses for each in pod.get("status", {}).get(kind, [])):
+        name, _, digest = container.get("imageID", "").removeprefix("docker-pullable://").partition("@")
+        if (
+            digest.startswith("sha256:")
+            and container["name"] in images
+            and _same_repository(name, images[container["name"]])
+        ):
             found.setdefault(container["name"], set()).add(digest)
     mixed = any(len(each) > 1 for each in found.values())
     return ({} if mixed else {name: each.pop() for name, each in found.items()}), mixed
