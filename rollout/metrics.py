@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 from rollout.model import Rollout
 
@@ -11,6 +11,7 @@ class Metrics:
     """Hold the counters of one process; `deployment` is always the name of a configured one."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # A second series for each, with nothing but its birthday.
         self._registry = CollectorRegistry()
         self.signals = Counter(
             "auto_deployer_signals",
