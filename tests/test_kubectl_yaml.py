@@ -1,0 +1,83 @@
+"""YAML means here what it means to kubectl."""
+
+import pytest
+
+import kubectl_yaml
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("22:30", "22:30"),
+        ("2026-11-22", "2026-11-22"),
+        ("2026-11-22T20:15:03Z", "2026-11-22T20:15:03Z"),
+        ("1e3", 1000.0),
+        ("1.5", 1.5),
+        (".5", 0.5),
+        ("8080", 8080),
+        ("-7", -7),
+        ("0x1F", 31),
+        ("0o17", 15),
+        ("017", 15),
+        ("0b101", 5),
+        ("1_000", 1000),
+        ("089", 89.0),
+        ("yes", True),
+        ("off", False),
+        ("y", True),
+        ("true", True),
+        ("~", None),
+        ("null", None),
+        ("", None),
+        ("'8080'", "8080"),
+        ("!!str 8080", "8080"),
+        ("1.2.3", "1.2.3"),
+        ("10m", "10m"),
+        ("=", "="),
+        ("[1, two]", [1, "two"]),
+    ],
+)
+def test_scalars(text, value):
+    read = kubectl_yaml.load(f"key: {text}".encode())["key"]
+    assert read == value
+    assert type(read) is type(value)
+
+
+def test_keys_are_text():
+    assert kubectl_yaml.load(b"{1: a, on: b, 1.5: c}") == {"1": "a", "true": "b", "1.5": "c"}
+
+
+def test_anchors_and_merges():
+    content = b"base: &base {a: 1, b: 2}\nweb: {<<: *base, b: 3}\n"
+    assert kubectl_yaml.load(content)["web"] == {"a": 1, "b": 3}
+
+
+def test_one_document_may_stand_between_empty_ones():
+    assert kubectl_yaml.load(b"---\n---\nkey: value\n---\n") == {"key": "value"}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"# nothing but a comment\n", "is empty"),
+        (b"a: 1\n---\nb: 2\n", "holds 2 documents"),
+        (b"a: 1\nb: [secret\nc: 2\n", "line 3: "),
+        (b"a:\n\tb: secret\n", "line 2: "),
+        (b"a: secret\na: 2\n", "line 2: a key stands here twice"),
+        (b"a: {b: 1, b: secret}\n", "line 1: a key stands here twice"),
+        (b"a: *secret\n", "line 1: "),
+        (b"a: !!python/object/apply:os.system [secret]\n", "line 1: "),
+        (b"a: !Ref secret\n", "line 1: "),
+        (b"? [secret]\n: 1\n", "line 1: "),
+        (b"a: 1\nb: caf\xe9 secret\n", "line 2: is not UTF-8"),
+        (b"a: \x00secret\n", "YAML forbids"),
+        (b"a: \x07secret\n", "YAML forbids"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line_and_never_with_a_value(content, words):
+    with pytest.raises(ValueError) as refused:
+        kubectl_yaml.load(content)
+    assert words in str(refused.value)
+    assert "secret" not in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -1,0 +1,451 @@
+"""What is remembered of each rollout, in a ConfigMap beside its Deployment."""
+
+import copy
+import json
+import logging
+import threading
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+
+from deployment_spec import RESTARTED_AT
+from errors import Refusal, Unreachable
+from rollout import ledger as ledger_module
+from rollout.cluster import Cluster
+from rollout.ledger import Ledger, Record
+from rollout.model import Cause, Phase, Replicas
+from rollout.rollback import Nowhere, way_back
+from rollout.status import Snapshot
+from tests.conftest import deployment
+
+D1 = "sha256:" + "1" * 64
+NAME = "auto-deployer-web"
+
+
+def stamp(number):
+    return f"20261122T2000{number:02}.123456Z"
+
+
+@pytest.fixture
+def live(cluster):
+    """Create a Deployment as this service stamps them, of no pods."""
+    manifest = deployment(replicas=0)
+    manifest["spec"]["template"]["metadata"]["annotations"] = {RESTARTED_AT: stamp(1)}
+    manifest["metadata"]["annotations"] = {"kubernetes.io/change-cause": "deploy acme/web:1"}
+    return cluster.create(manifest)
+
+
+class Place:
+    """The records of one Deployment, as one replica of the service reads and writes them."""
+
+    def __init__(self, kubeconfig, live):
+        self.ledger, self.live = Ledger(Cluster(str(kubeconfig))), live
+        self._where = (live["metadata"]["namespace"], "web")
+
+    def record(self, number=1, **fields):
+        """Make a record; its number is its stamp's."""
+        found = copy.deepcopy(self.live)
+        found["spec"]["template"]["metadata"]["annotations"][RESTARTED_AT] = stamp(number)
+        record = Record.begun(found)
+        inside = {name: fields.pop(name) for name in list(fields) if not hasattr(record, name)}
+        if inside.get("phase", Phase.PROGRESSING) is not Phase.PROGRESSING:
+            inside = {"finished_at": "2026-11-22T20:15:09Z"} | inside
+        return replace(record, rollout=replace(record.rollout, **inside), **fields)
+
+    def change(self, decide, how="change"):
+        """Change the records, and return whether something was written."""
+        return getattr(self.ledger, how)(*self._where, self.live["metadata"]["uid"], decide)
+
+    def write(self, record):
+        """Write a record, whatever is there."""
+        return self.change(lambda records: record)
+
+    def read(self):
+        """Return what is recorded."""
+        return self.ledger.read(*self._where)
+
+
+@pytest.fixture
+def here(admin, live):
+    return Place(admin.kubeconfig, live)
+
+
+@pytest.fixture
+def elsewhere(admin, live):
+    """Another replica."""
+    return Place(admin.kubeconfig, live)
+
+
+@pytest.fixture
+def stored(cluster):
+    """Return what the ConfigMap holds."""
+    return lambda: cluster.get(NAME, "configmaps")["data"]
+
+
+# A round trip
+
+
+def test_nothing_is_recorded_at_first(here, cluster):
+    assert here.read() == {}
+    assert cluster.get(NAME, "configmaps") is None
+
+
+def test_a_rollout_that_has_begun(here):
+    record = here.record()
+    rollout = record.rollout
+    assert (rollout.id, rollout.deployment, rollout.image) == (stamp(1), "web", "acme/web:1")
+    assert (rollout.phase, rollout.started_at) == (Phase.PROGRESSING, "2026-11-22T20:00:01.123456Z")
+    assert record.template == here.live["spec"]["template"]
+    assert (record.cause, record.rollback, record.told) == ("deploy acme/web:1", "none", False)
+    assert here.write(record)
+    assert here.read() == {stamp(1): record}
+
+
+def test_all_of_a_record_is_kept(here, elsewhere):
+    causes = (
+        Cause(
+            "CrashLoopBackOff", "restarted 3 times", "web-1-x", "web", 1, ("Traceback", "KeyError: 'DATABASE_URL' é")
+        ),
+        Cause("FailedCreate", "exceeded quota: tight"),
+        Cause("ContainersNotReady"),
+    )
+    record = here.record(
+        phase=Phase.FAILED,
+        message="does not start",
+        digest=D1,
+        revision=7,
+        replicas=Replicas(desired=3, updated=1, ready=0, available=0),
+        causes=causes,
+        changes=("image: acme/web:1 -> acme/web:2",),
+        rolled_back_to=6,
+        finished_at="2026-11-22T20:15:09Z",
+        cause="rollback to revision 6",
+        digests={"web": D1},
+        rollback="pending",
+        rollback_on_failure=True,
+        told=True,
+    )
+    assert here.write(record)
+    assert elsewhere.read() == {stamp(1): record}
+    assert elsewhere.read()[stamp(1)].rollout.as_text() == record.rollout.as_text()
+
+
+def test_a_key_for_each_rollout_the_newest_first(here, elsewhere, stored):
+    for number in (2, 1, 3):
+        here.write(here.record(number))
+    assert list(elsewhere.read()) == [stamp(3), stamp(2), stamp(1)]
+    assert {key: json.loads(text)["rollout"]["id"] for key, text in stored().items()} == {
+        stamp(number): stamp(number) for number in (1, 2, 3)
+    }
+
+
+def test_a_record_is_replaced_by_its_next_state(here, elsewhere):
+    here.write(here.record(1))
+    here.write(here.record(2))
+    done = here.record(1, phase=Phase.COMPLETE, digests={"web": D1})
+    here.write(done)
+    assert elsewhere.read() == {stamp(1): done, stamp(2): here.record(2)}
+
+
+def test_it_belongs_to_the_deployment_and_goes_with_it(here, cluster):
+    here.write(here.record())
+    (owner,) = cluster.get(NAME, "configmaps")["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["uid"]) == ("Deployment", "web", here.live["metadata"]["uid"])
+    cluster.delete("web")
+    cluster.wait_for(lambda: cluster.get(NAME, "configmaps") is None)
+
+
+@pytest.mark.simulated_only
+def test_a_change_costs_one_call_once_the_records_are_known(here, cluster):
+    here.write(here.record(1))
+    before = len(cluster.requests)
+    here.write(here.record(2))
+    here.change(lambda records: None)
+    assert [each.method for each in cluster.requests[before:]] == ["PATCH"]
+
+
+# How much is kept
+
+
+def test_the_newest_twenty_are_kept(here, elsewhere, stored):
+    for number in range(1, 24):
+        here.write(here.record(number))
+    assert list(elsewhere.read()) == [stamp(number) for number in range(23, 3, -1)]
+    assert len(stored()) == 20
+
+
+def test_one_that_is_older_than_the_newest_twenty_makes_it_no_more(here, stored):
+    for number in range(2, 22):
+        here.write(here.record(number))
+    here.write(here.record(1, phase=Phase.SUPERSEDED))
+    assert sorted(stored()) == [stamp(number) for number in range(2, 22)]
+
+
+def diagnosis_of(text):
+    rollout = json.loads(text)["rollout"]
+    return json.dumps([rollout["causes"], rollout["changes"]])
+
+
+def crash(logs, pod="web-1-x", message="restarted 3 times"):
+    return Cause("CrashLoopBackOff", message, pod, "web", 1, tuple(logs))
+
+
+@pytest.mark.parametrize(
+    ("causes", "changes"),
+    [
+        ([crash(f"line {number}: {'x' * 100}" for number in range(500))], []),
+        ([crash(["é" * 200] * 100), crash(["y" * 200] * 100, "web-1-y")], []),
+        ([crash(["x" * 20_000])], []),
+        ([crash(["x" * 9_000, "y" * 9_000])], ["image: acme/web:1 -> acme/web:2"]),
+        ([crash([], message="m" * 20_000)], []),
+        ([crash([], f"web-1-{number}", "m" * 2_000) for number in range(5)], []),
+        ([], [f"env VARIABLE_{number} added" for number in range(2_000)]),
+        ([], [f"image: {'a' * 500}:1 -> {'b' * 500}:2"] * 40),
+        ([crash(["x" * 500] * 20)], [f"image: {'a' * 500}:1 -> {'b' * 500}:2"] * 40),
+    ],
+)
+def test_the_diagnosis_is_cut_to_4_kib(here, elsewhere, stored, causes, changes):
+    here.write(here.record(phase=Phase.FAILED, causes=tuple(causes), changes=tuple(changes)))
+    assert len(diagnosis_of(stored()[stamp(1)]).encode()) <= 4096
+    kept = elsewhere.read()[stamp(1)].rollout
+    assert [(each.reason, each.pod) for each in kept.causes[:1]] == [(each.reason, each.pod) for each in causes[:1]]
+    assert bool(kept.changes) == bool(changes)
+
+
+def test_of_a_long_log_the_end_is_kept(here, elsewhere):
+    lines = [f"line {number}: {'x' * 100}" for number in range(500)]
+    here.write(here.record(causes=(crash(lines),)))
+    logs = elsewhere.read()[stamp(1)].rollout.causes[0].logs
+    assert len(logs) > 20
+    assert list(logs) == lines[-len(logs) :]
+
+
+def test_of_a_line_that_is_longer_than_all_there_is_room_for_something_is_kept(here, elsewhere):
+    here.write(here.record(causes=(crash(["x" * 20_000]),)))
+    (line,) = elsewhere.read()[stamp(1)].rollout.causes[0].logs
+    assert "xxxx" in line
+
+
+def test_a_short_diagnosis_is_kept_as_it_is(here, elsewhere):
+    record = here.record(causes=(crash(["KeyError: 'DATABASE_URL'"]), Cause("Evicted")), changes=("command changed",))
+    here.write(record)
+    assert elsewhere.read()[stamp(1)] == record
+
+
+def test_large_templates_make_it_fewer_than_twenty(here, elsewhere, stored):
+    template = copy.deepcopy(here.live["spec"]["template"])
+    template["spec"]["containers"][0]["env"] = [{"name": "LARGE", "value": "x" * 100_000}]
+    for number in range(1, 13):
+        assert here.write(here.record(number, template=template))
+    kept = list(elsewhere.read())
+    assert kept == [stamp(number) for number in range(12, 12 - len(kept), -1)]
+    assert 8 <= len(kept) <= 10
+    assert sum(len(text) for text in stored().values()) < 2**20
+
+
+# Nonsense
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    ["", "not JSON", "{", "null", "3", "[]", "{}", '"text"', '{"rollout": {}}', '{"rollout": null, "template": {}}'],
+)
+def test_nonsense_is_left_out_and_left_alone(here, elsewhere, cluster, stored, nonsense):
+    here.write(here.record(1))
+    cluster.patch({"data": {"README": nonsense, stamp(9): nonsense}}, NAME, "configmaps")
+    assert elsewhere.read() == {stamp(1): here.record(1)}
+    assert elsewhere.write(elsewhere.record(2))
+    assert elsewhere.read() == {stamp(2): here.record(2), stamp(1): here.record(1)}
+    assert stored()["README"] == nonsense
+
+
+def test_a_config_map_that_holds_nothing(here, elsewhere, cluster):
+    cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": NAME}}, "configmaps")
+    assert here.read() == {}
+    assert here.write(here.record())
+    assert elsewhere.read() == {stamp(1): here.record()}
+
+
+def spoiled(text):
+    """Yield a record's JSON with each field in turn missing, of another type, or unknown."""
+
+    def places(node, path=()):
+        for key, value in node.items():
+            yield (*path, key)
+            if isinstance(value, dict) and len(path) < 4:
+                yield from places(value, (*path, key))
+            elif isinstance(value, list) and value and isinstance(value[0], dict):
+                yield from places(value[0], (*path, key, 0))
+
+    for path in places(json.loads(text)):
+        for value in (None, 3, "x", [], {}, [3], {"x": 3}, "missing", "unknown"):
+            whole = json.loads(text)
+            node = whole
+            for step in path[:-1]:
+                node = node[step]
+            if value == "missing":
+                del node[path[-1]]
+            elif value == "unknown":
+                node["unknown"] = 3
+            else:
+                node[path[-1]] = value
+            yield path, value, json.dumps(whole)
+
+
+def test_a_spoiled_record_is_left_out_or_harms_nobody_who_reads_it(here, stored, caplog):
+    caplog.set_level(logging.CRITICAL)
+    causes = (crash(["KeyError"]), Cause("Evicted"))
+    good = here.record(1, phase=Phase.COMPLETE, revision=1, digests={"web": D1}, finished_at="2026-11-22T20:15:09Z")
+    here.write(replace(good, rollout=replace(good.rollout, causes=causes, changes=("command changed",))))
+    text = stored()[stamp(1)]
+    live = copy.deepcopy(here.live)
+    live["spec"]["template"]["metadata"]["annotations"][RESTARTED_AT] = stamp(3)
+    snapshot = Snapshot(live, [], [], [])
+    broken = []
+    for path, value, nonsense in spoiled(text):
+        config_map = {
+            "metadata": {"name": NAME},
+            "data": {stamp(1): nonsense, stamp(3): text.replace(stamp(1), stamp(3))},
+        }
+        try:
+            records = ledger_module._records(config_map)
+            for record in records.values():
+                json.dumps([record.rollout.as_json(), record.rollout.as_text(), record.as_history()])
+                datetime.fromisoformat(record.rollout.started_at)
+                if record.rollout.ended:
+                    datetime.fromisoformat(record.rollout.finished_at)
+            for revision in (None, 1):
+                with suppress(Nowhere):
+                    way_back(records, snapshot, revision)
+            ledger_module._kept(records)
+        except Exception as error:
+            broken.append(f"{path} = {value!r}: {error!r}")
+    assert "\n".join(broken) == ""
+
+
+# Written by several
+
+
+def test_whoever_finds_that_another_has_written_decides_again(here, elsewhere):
+    here.write(here.record(1))
+    elsewhere.read()
+    elsewhere.change(lambda records: None)
+    here.write(here.record(2))
+    seen = []
+
+    def decide(records):
+        seen.append(sorted(records))
+        return elsewhere.record(3)
+
+    assert elsewhere.change(decide)
+    assert seen == [[stamp(1)], [stamp(1), stamp(2)]]
+    assert sorted(here.read()) == [stamp(1), stamp(2), stamp(3)]
+
+
+def test_whoever_finds_the_phase_final_has_lost_and_does_nothing(here, elsewhere, cluster):
+    for place in (here, elsewhere):
+        place.change(lambda records: None)
+    here.write(here.record())
+    elsewhere.change(lambda records: elsewhere.record() if not records else None)
+
+    def decide_by(place, phase):
+        def decide(records):
+            record = records[stamp(1)]
+            return None if record.rollout.ended else place.record(phase=phase)
+
+        return decide
+
+    assert here.change(decide_by(here, Phase.COMPLETE))
+    version = cluster.get(NAME, "configmaps")["metadata"]["resourceVersion"]
+    assert not elsewhere.change(decide_by(elsewhere, Phase.FAILED))
+    assert cluster.get(NAME, "configmaps")["metadata"]["resourceVersion"] == version
+    assert elsewhere.read()[stamp(1)].rollout.phase is Phase.COMPLETE
+
+
+def test_two_that_both_begin_the_config_map(here, elsewhere):
+    for place in (here, elsewhere):
+        place.change(lambda records: None)
+    assert here.write(here.record(1))
+    assert elsewhere.write(elsewhere.record(2))
+    assert sorted(here.read()) == [stamp(1), stamp(2)]
+
+
+def test_many_at_once_lose_nothing(here, elsewhere):
+    def write(place, numbers):
+        for number in numbers:
+            place.write(place.record(number))
+
+    jobs = [(here, range(1, 6)), (here, range(6, 11)), (elsewhere, range(11, 16)), (elsewhere, range(16, 21))]
+    threads = [threading.Thread(target=write, args=job) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(here.read()) == [stamp(number) for number in range(1, 21)]
+
+
+def test_somebody_deletes_it(here, elsewhere, cluster):
+    here.write(here.record(1))
+    cluster.delete(NAME, "configmaps")
+    assert here.read() == {}
+    seen = []
+    assert here.change(lambda records: seen.append(sorted(records)) or here.record(2))
+    assert seen[-1] == []
+    assert list(elsewhere.read()) == [stamp(2)]
+
+
+def test_somebody_else_s_keys_and_labels_stay(here, cluster, stored):
+    here.write(here.record(1))
+    cluster.patch({"metadata": {"labels": {"team": "a"}}, "data": {"notes": "ours"}}, NAME, "configmaps")
+    here.write(here.record(2))
+    assert stored().keys() == {"notes", stamp(1), stamp(2)}
+    assert cluster.get(NAME, "configmaps")["metadata"]["labels"]["team"] == "a"
+
+
+@pytest.mark.simulated_only
+def test_what_changes_all_the_time_is_given_up(here, cluster):
+    here.write(here.record(1))
+    cluster.simulation.fail(times=1_000, method="PATCH", path=NAME, status=409)
+    with pytest.raises(Unreachable, match="changes all the time"):
+        here.write(here.record(2))
+
+
+# While the API server is away, or refuses
+
+
+@pytest.mark.simulated_only
+@pytest.mark.parametrize(
+    "failure", [{"status": 503}, {"status": 500}, {"status": 429}, {"status": 504}, {"drop": True}]
+)
+def test_insisting_outlasts_an_api_server_that_is_away(here, elsewhere, cluster, monkeypatch, failure):
+    monkeypatch.setattr(ledger_module, "SHORTEST_PAUSE", 0)
+    cluster.simulation.fail(times=5, path=NAME, **failure)
+    cluster.simulation.fail(times=5, method="POST", path="configmaps", **failure)
+    assert here.change(lambda records: here.record(), "insist")
+    assert elsewhere.read() == {stamp(1): here.record()}
+
+
+@pytest.mark.simulated_only
+def test_a_write_whose_answer_was_lost_is_found_when_deciding_again(here, elsewhere, cluster):
+    here.write(here.record(1))
+    writing = Record.begun(here.live)
+
+    def arrives():
+        elsewhere.write(replace(writing, told=True))
+
+    cluster.simulation.fail(method="PATCH", path=NAME, call=arrives, drop=True)
+    assert not here.change(lambda records: None if records[stamp(1)].told else replace(writing, told=True))
+    assert elsewhere.read()[stamp(1)].told
+
+
+def test_without_the_right_a_verdict_is_decided_on_no_records(here, cluster):
+    cluster.allow([{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"]}])
+    seen = []
+    assert here.change(lambda records: seen.append(records) or here.record(), "insist")
+    assert not here.change(lambda records: None, "insist")
+    assert seen == [{}]
+    with pytest.raises(Refusal):
+        here.read()
+    assert cluster.get(NAME, "configmaps") is None

@@ -1,0 +1,205 @@
+"""openapi.yaml and the code say the same, both ways."""
+
+import ast
+import importlib
+import json
+import re
+from dataclasses import fields
+from types import SimpleNamespace
+
+import jsonschema
+import pytest
+import yaml
+from flask import request
+
+import signals
+from app import _STATUS_OF, create_app
+from errors import Refusal
+from rollout.model import Cause, Phase, Replicas, Rollout
+from tests.service import ROOT
+
+SPEC = yaml.safe_load((ROOT / "openapi.yaml").read_text())
+SCHEMAS = SPEC["components"]["schemas"]
+SOURCES = [*ROOT.glob("*.py"), *ROOT.glob("rollout/*.py")]
+OPERATIONS = [
+    (method.upper(), path, operation)
+    for path, item in SPEC["paths"].items()
+    for method, operation in item.items()
+    if method != "parameters"
+]
+
+
+def resolved(node: object) -> object:
+    """Return a node with its references followed."""
+    if isinstance(node, dict) and "$ref" in node:
+        found = SPEC
+        for step in node["$ref"].removeprefix("#/").split("/"):
+            found = found[step]
+        return resolved(found)
+    if isinstance(node, dict):
+        return {key: resolved(value) for key, value in node.items()}
+    return [resolved(each) for each in node] if isinstance(node, list) else node
+
+
+def validate(value: object, schema: dict) -> None:
+    jsonschema.Draft202012Validator(resolved(schema)).validate(value)
+
+
+@pytest.fixture
+def app(tmp_path):
+    return create_app({"DEPLOYMENTS_DIR": str(tmp_path), "PASSWORDS_DIR": str(tmp_path)})
+
+
+def refusals() -> set[tuple[int, str]]:
+    """Return the status and reason of every refusal in the code: of its class, or given where it is made."""
+    for source in SOURCES:
+        importlib.import_module(".".join(source.relative_to(ROOT).with_suffix("").parts))
+    kinds, waiting = {}, [Refusal]
+    while waiting:
+        kind = waiting.pop()
+        waiting += kind.__subclasses__()
+        kinds[kind.__name__] = kind
+    found = {(kind.status, kind.reason) for kind in kinds.values()}
+    for node in (node for source in SOURCES for node in ast.walk(ast.parse(source.read_text()))):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) in kinds:
+            reasons = [each.value for each in node.keywords if each.arg == "reason"]
+            status = kinds[node.func.id].status
+            found |= {(status, reason.value) for reason in reasons if isinstance(reason, ast.Constant)}
+    return found
+
+
+def documented_reasons(operation: dict) -> set[tuple[int, str]]:
+    """Return the statuses of an operation, with the reasons that their JSON may have."""
+
+    def within(schema: object) -> set[str]:
+        if isinstance(schema, list):
+            return set().union(*map(within, schema))
+        if not isinstance(schema, dict):
+            return set()
+        own = schema.get("properties", {}).get("reason", {}).get("enum", [])
+        return set(own) | within(schema.get("anyOf", [])) | within(schema.get("allOf", []))
+
+    return {
+        (int(status), reason)
+        for status, response in resolved(operation["responses"]).items()
+        for reason in within(response["content"].get("application/json", {}).get("schema"))
+    }
+
+
+class Asked(dict):
+    """Note which keys are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(other=1)
+        self.keys_asked = set()
+
+    def get(self, key, default=None):
+        self.keys_asked.add(key)
+        return super().get(key, default)
+
+    def __contains__(self, key):
+        self.keys_asked.add(key)
+        return super().__contains__(key)
+
+    def __getitem__(self, key):
+        self.keys_asked.add(key)
+        return super().__getitem__(key)
+
+
+def test_routes(app):
+    routes = {
+        (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods - {"HEAD", "OPTIONS"}
+    }
+    assert {(method, path) for method, path, _ in OPERATIONS} == routes
+
+
+def test_statuses_and_reasons():
+    documented = set().union(*(documented_reasons(operation) for *_, operation in OPERATIONS))
+    assert documented == refusals()
+
+
+def test_statuses_of_a_rollout():
+    statuses = {str(status) for status in _STATUS_OF.values()}
+    for method, path, operation in OPERATIONS:
+        if path.startswith("/deployment"):
+            assert statuses <= set(operation["responses"]), (method, path)
+
+
+@pytest.mark.parametrize(
+    ("schema", "read"),
+    [("Signal", signals.Signal.from_fields), ("RollbackSignal", signals.Signal.from_rollback_fields)],
+)
+def test_fields_of_a_signal(schema, read):
+    asked = Asked()
+    signals.read_passwords(SimpleNamespace(authorization=None), asked)
+    read(asked)
+    assert set(SCHEMAS[schema]["properties"]) == asked.keys_asked
+
+
+@pytest.mark.parametrize("model", [Rollout, Replicas, Cause])
+def test_fields_of_answers(model):
+    documented = SCHEMAS[model.__name__]["properties"]
+    answered = {field.name for field in fields(model)}
+    if model is Rollout:
+        answered = set(a_rollout().as_json()) | {"history"}
+    assert set(documented) == answered
+
+
+def a_rollout() -> Rollout:
+    given = {field.name: "" for field in fields(Rollout)} | {"replicas": Replicas(), "causes": (Cause("Because"),)}
+    return Rollout(**given)
+
+
+def test_phases():
+    assert SCHEMAS["Rollout"]["properties"]["phase"]["enum"] == [phase.value for phase in Phase]
+
+
+def test_limits():
+    assert SCHEMAS["Signal"]["properties"]["cause"]["maxLength"] == signals.LONGEST_CAUSE
+    assert f"{signals.LONGEST_WAIT} at most" in SCHEMAS["Signal"]["properties"]["wait"]["description"]
+
+
+def test_every_example_is_valid():
+    for *_, operation in OPERATIONS:
+        bodies = [operation["requestBody"]] if "requestBody" in operation else []
+        for body in [*bodies, *resolved(operation["responses"]).values()]:
+            for content in body["content"].values():
+                schema = content.get("schema", {"type": "string"})
+                examples = [each["value"] for each in content.get("examples", {}).values()]
+                for example in examples + [content[key] for key in ("example",) if key in content]:
+                    validate(example, schema)
+    validate(SCHEMAS["Rollout"]["example"], SCHEMAS["Rollout"])
+
+
+@pytest.mark.parametrize("path", ["/deployment", "/deployment/rollback"])
+def test_every_form_of_a_body_is_read(app, path):
+    for content in SPEC["paths"][path]["post"]["requestBody"]["content"].values():
+        for name, example in content["examples"].items():
+            value = example["value"]
+            body = value if isinstance(value, str) else json.dumps(value)
+            with app.test_request_context(path, method="POST", data=body):
+                assert signals.read_fields(request)["pw"] == "your-password-here", name
+
+
+def test_answers(client):
+    """Real answers are what the document says."""
+    password = {"Authorization": "Bearer correct horse battery staple", "Accept": "application/json"}
+    asked = [
+        ("POST", "/deployment", "/deployment", {"dry_run": True}),
+        ("POST", "/deployment", "/deployment", {}),
+        ("POST", "/deployment", "/deployment", {"image": 1}),
+        ("POST", "/deployment", "/deployment", {"image": "other:1"}),
+        ("POST", "/deployment/{name}", "/deployment/other", {}),
+        ("POST", "/deployment/rollback", "/deployment/rollback", {}),
+        ("GET", "/deployment/{name}", "/deployment/web", None),
+        ("GET", "/deployment", "/deployment?id=other", None),
+        ("GET", "/check", "/check", None),
+        ("GET", "/healthz", "/healthz", None),
+        ("GET", "/readyz", "/readyz", None),
+    ]
+    for method, path, url, body in asked:
+        answer = client.ask(method, url, body, password)
+        response = resolved(SPEC["paths"][path][method.lower()]["responses"][str(answer.status)])
+        validate(answer.json(), response["content"]["application/json"]["schema"])

@@ -1,0 +1,37 @@
+"""The environment becomes settings, or one message that names all that is wrong with it."""
+
+from pathlib import Path
+
+import pytest
+
+from settings import Settings
+
+
+def test_defaults():
+    settings = Settings.from_environ({})
+    assert settings.deployments_dir == Path("/etc/auto-deployer/deployments")
+    assert settings.passwords_dir == Path("/etc/auto-deployer/passwords")
+    assert settings.kubeconfig is None
+
+
+def test_values():
+    environ = {"DEPLOYMENTS_DIR": "/d", "PASSWORDS_DIR": "/p", "KUBECONFIG": "/k", "PATH": "/bin", "SOMETHING": "else"}
+    settings = Settings.from_environ(environ)
+    assert (settings.deployments_dir, settings.passwords_dir) == (Path("/d"), Path("/p"))
+    assert settings.kubeconfig == "/k"
+
+
+def test_an_empty_kubeconfig_is_none_as_with_kubectl():
+    assert Settings.from_environ({"KUBECONFIG": ""}).kubeconfig is None
+
+
+def test_every_bad_variable_is_named_at_once():
+    with pytest.raises(ValueError, match="bad settings") as refused:
+        Settings.from_environ({"DEPLOYMENTS_DIR": "", "PASSWORDS_DIR": ""})
+    lines = str(refused.value).splitlines()
+    assert [line.split(":")[0].strip() for line in lines] == ["bad settings", "DEPLOYMENTS_DIR", "PASSWORDS_DIR"]
+
+
+def test_settings_are_frozen():
+    with pytest.raises(AttributeError):
+        Settings().kubeconfig = "other"

@@ -1,0 +1,197 @@
+"""How one asks: every sender's form is the same signal, and everything else a clear 400."""
+
+import json
+
+import pytest
+from flask import Request
+from werkzeug.test import EnvironBuilder
+
+from errors import BadRequest, LengthRequired, Refusal, TooLarge
+from signals import LARGEST_BODY, Signal, read_fields, read_passwords
+
+FIELDS = {"pw": "s3cret", "image": "acme/web:1"}
+TEXT = json.dumps(FIELDS)
+
+
+def request(body=b"", **headers):
+    body = body.encode() if isinstance(body, str) else body
+    environ = EnvironBuilder(method="POST", data=body, headers=headers).get_environ()
+    return Request(environ | {"CONTENT_LENGTH": str(len(body))})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        TEXT,
+        json.dumps({"data": FIELDS}),
+        json.dumps({"data": TEXT}),
+        f'{{ "data": "{TEXT}" }}',
+        '{{"data":"{}"}}'.format(TEXT.replace(" ", "")),
+        f'\r\n\t {{ "data" :\n"{TEXT}"\t}}\n',
+        '{{ "data": "{}" }}'.format(TEXT.replace('"', '\\"')),
+        f"  {TEXT}\n",
+    ],
+    ids=["plain", "object", "text", "pasted", "pasted-tight", "pasted-wide", "pasted-escaped", "white-space"],
+)
+@pytest.mark.parametrize(
+    "kind", ["application/json", "application/x-www-form-urlencoded", "text/plain", "", "nonsense"]
+)
+def test_all_forms_are_the_same_signal(body, kind):
+    assert read_fields(request(body, Content_Type=kind)) == FIELDS
+
+
+def test_what_is_pasted_may_hold_escapes_of_its_own():
+    fields = {"pw": 'with "quotes" and \\', "cause": "ü} } "}
+    assert read_fields(request(f'{{ "data": "{json.dumps(fields)}" }}')) == fields
+
+
+def test_other_fields_are_ignored():
+    fields = {"pw": "x", "repository": {"name": "web"}, "push_data": [1, None]}
+    assert Signal.from_fields(fields) == Signal()
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "the body is empty"),
+        (b" \r\n\t", "the body is empty"),
+        (b"pw=s3cret", "the body is not JSON"),
+        (b'{"pw": "x"', "the body is not JSON"),
+        (b"{'pw': 'x'}", "the body is not JSON"),
+        (b'{"pw": "x"} {"pw": "x"}', "the body is not JSON"),
+        (b"{}{}", "the body is not JSON"),
+        (b'{"pw": "a\nb"}', "the body is not JSON"),
+        (b'{"pw": NaN}', "NaN is not JSON"),
+        (b'{"pw": -Infinity}', "-Infinity is not JSON"),
+        (b"[]", "must be a JSON object"),
+        (b'[{"pw": "x"}]', "must be a JSON object"),
+        (b"1", "must be a JSON object"),
+        (b"null", "must be a JSON object"),
+        (b'"pw"', "must be a JSON object"),
+        (b"true", "must be a JSON object"),
+        (b"9" * 5000, "the body can't be used"),
+        (b"[" * 1_000 + b"]" * 1_000, "the body"),
+        (b"[" * 1_000, "the body"),
+        (b"[" * 30_000 + b"]" * 30_000, "nested too deep"),
+        (b"[" * 50_000, "nested too deep"),
+        (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "nested too deep"),
+        (b'{"pw": "x", "pw": "y"}', "a key stands in it twice"),
+        (b'{"pw": "x", "a": {"b": 1, "b": 2}}', "a key stands in it twice"),
+        (b'{"data": {"pw": "x"}, "data": {"pw": "y"}}', "a key stands in it twice"),
+        (b'{"data": 1}', "data must be an object"),
+        (b'{"data": null}', "data must be an object"),
+        (b'{"data": [{"pw": "x"}]}', "data must be an object"),
+        (b'{"data": true}', "data must be an object"),
+        (b'{"data": ""}', "data is not JSON"),
+        (b'{"data": "{"}', "data is not JSON"),
+        (b'{"data": "pw"}', "data is not JSON"),
+        (b'{"data": "1"}', "data must be a JSON object"),
+        (b'{"data": "[]"}', "data must be a JSON object"),
+        (b'{"data": "null"}', "data must be a JSON object"),
+        (b'{ "data": "{"pw":"x"" }', "data is not JSON"),
+        (b'{ "data": "{"pw":"x","pw":"y"}" }', "a key stands in it twice"),
+        (b'{"data": {"data": {"pw": "x"}}}', "one envelope is enough"),
+        (b'{"data": "{\\"data\\": {\\"pw\\": \\"x\\"}}"}', "one envelope is enough"),
+        (b'{ "data": "{ "data": "{"pw":"x"}" }" }', "data is not JSON"),
+        (b'{ "data": "{"pw":"x"}", "more": 1 }', "the body is not JSON"),
+        (b'{ "Data": "{"pw":"x"}" }', "the body is not JSON"),
+        (b'{ "data": "' + b"[" * 50_000 + b'" }', "nested too deep"),
+        (b'{"pw": "x\xff"}', "not UTF-8: byte 9"),
+        (b"\xff\xfe{\x00}\x00", "not UTF-8: byte 0"),
+        (b'\xef\xbb\xbf{"pw": "x"}', "byte order mark"),
+        (b"\x00", "the body is not JSON"),
+        (b'{"pw": "x"}\x00', "the body is not JSON"),
+        (b'{"pw": "x\x00"}', "the body is not JSON"),
+    ],
+)
+def test_bad_bodies(body, words):
+    with pytest.raises(BadRequest) as refused:
+        read_fields(request(body))
+    assert words in str(refused.value)
+
+
+def test_a_body_of_unknown_length_is_refused_unread():
+    asked = Request(EnvironBuilder(method="POST", headers={"Transfer-Encoding": "chunked"}).get_environ())
+    with pytest.raises(LengthRequired, match="no Content-Length"):
+        read_fields(asked)
+
+
+def test_64_kib_are_read_and_no_byte_more():
+    body = b'{"pw": "x"}'.ljust(LARGEST_BODY)
+    assert read_fields(request(body)) == {"pw": "x"}
+    with pytest.raises(TooLarge, match="at most 65536"):
+        read_fields(request(body + b" "))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"image": None}, "image must be text"),
+        ({"image": 1}, "image must be text"),
+        ({"image": ["acme/web:1"]}, "image must be text"),
+        ({"cause": 7}, "cause must be text"),
+        ({"cause": None}, "cause must be text"),
+        ({"cause": "x" * 257}, "cause has 257 characters; at most 256 fit"),
+        ({"cause": "a\x00b"}, "cause has a control character"),
+        ({"cause": "a\x1b[31mb"}, "cause has a control character"),
+        ({"cause": "\ud800"}, "surrogate"),
+        ({"dry_run": "true"}, "dry_run must be true or false"),
+        ({"dry_run": 1}, "dry_run must be true or false"),
+        ({"dry_run": None}, "dry_run must be true or false"),
+    ],
+)
+def test_a_wrong_type_is_named_by_its_field(fields, words):
+    with pytest.raises(BadRequest) as refused:
+        Signal.from_fields(fields)
+    assert words in str(refused.value)
+
+
+def test_a_cause_has_up_to_256_characters_of_any_alphabet():
+    assert Signal.from_fields({"cause": "ü" * 255 + "🚀"}).cause == "ü" * 255 + "🚀"
+    assert Signal.from_fields({"cause": "  \n "}).cause is None
+    assert Signal.from_fields({}) == Signal(image=None, cause=None, dry_run=False)
+
+
+def test_an_empty_image_is_not_an_absent_one():
+    assert Signal.from_fields({"image": ""}).image == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "authorization", "passwords"),
+    [
+        ({"pw": "päss"}, "", ["päss".encode()]),
+        ({"pw": ""}, "", [b""]),
+        ({"pw": "half \ud800 a pair"}, "", [b"half \xed\xa0\x80 a pair"]),
+        ({}, "", []),
+        ({}, "Bearer s3cret", [b"s3cret"]),
+        ({}, "bearer s3cret==", [b"s3cret=="]),
+        ({}, "Bearer a=b=c", [b"a=b=c"]),
+        ({}, "Bearer two words", [b"two words"]),
+        ({}, "Bearer p\xc3\xa4ss", ["päss".encode()]),
+        ({}, "Basic dXNlcjpzM2NyZXQ=", [b"s3cret"]),
+        ({}, "Basic OnM6M2NyZXQ=", [b"s:3cret"]),
+        ({}, "Basic cMOkc3M6cMOkc3M=", ["päss".encode()]),
+        ({"pw": "one"}, "Bearer two", [b"one", b"two"]),
+        ({}, "Bearer", []),
+        ({}, "Bearer ", []),
+        ({}, "Basic !!!", []),
+        ({}, "Basic dXNlcg==", []),
+        ({}, 'Digest username="x"', []),
+        ({}, "nonsense", []),
+    ],
+)
+def test_passwords_come_in_the_body_or_the_header(fields, authorization, passwords):
+    assert read_passwords(request(b"{}", Authorization=authorization), fields) == passwords
+
+
+@pytest.mark.parametrize("pw", [None, 1, 1.5, True, ["x"], {"x": 1}])
+def test_a_password_that_is_no_text_is_refused(pw):
+    with pytest.raises(BadRequest, match="pw must be text"):
+        read_passwords(request(), {"pw": pw})
+
+
+def test_no_refusal_repeats_what_was_sent():
+    for body in (b'{"pw": "hunter2-hunter2"', b'{"data": "hunter2"}', b'{"pw": hunter2}', b"hunter2=hunter2"):
+        with pytest.raises(Refusal) as refused:
+            read_fields(request(body))
+        assert "hunter2" not in str(refused.value)
