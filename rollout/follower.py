@@ -114,6 +114,8 @@ class Follower:
             if snapshot is None or self._is_older(snapshot):
                 view.wait(None)
                 continue
+            if self._ours(snapshot.deployment) is None:
+                snapshot = Snapshot(None, [], [], [])  # Another one of this name is none of ours.
             verdict = judge(record.template, snapshot, datetime.now(UTC), settle, started)
             good_or_gone = verdict.phase is Phase.COMPLETE or snapshot.deployment is None
             if good_or_gone and not self._is_current(snapshot, view):
@@ -131,8 +133,8 @@ class Follower:
             view.wait(min(wakes, default=None))
 
     def _is_older(self, snapshot: Snapshot) -> bool:
-        metadata = (snapshot.deployment or {"metadata": {}})["metadata"]
-        return metadata.get("uid") == self._uid and metadata["generation"] < self._generation
+        deployment = self._ours(snapshot.deployment)
+        return deployment is not None and deployment["metadata"]["generation"] < self._generation
 
     def _is_current(self, snapshot: Snapshot, view: View) -> bool:
         """Ask once before what can't be taken back: a watch that has fallen silent, or lags, looks like peace."""
@@ -141,13 +143,17 @@ class Follower:
         except Refusal:
             view.wait(1)
             return False
-        if _version(live) == _version(snapshot.deployment):
+        seen = _version(snapshot.deployment)
+        if _version(self._ours(live)) == seen:
             return True
         view.wait(0.5)
         again = view.snapshot([])
-        if again and _version(again.deployment) == _version(snapshot.deployment):
+        if again and _version(self._ours(again.deployment)) == seen:
             view.refresh()
         return False
+
+    def _ours(self, deployment: dict | None) -> dict | None:
+        return deployment if deployment and deployment["metadata"]["uid"] == self._uid else None
 
     # The verdict
 

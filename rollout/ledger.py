@@ -62,6 +62,11 @@ class Record:
             rollout, template, cause, rollback_on_failure=rollback_on_failure, is_rollback=rolled_back_to is not None
         )
 
+    @property
+    def is_undone(self) -> bool:
+        """Whether something is left to do after the verdict."""
+        return self.rollout.ended and (self.rollback == "pending" or not self.told)
+
     def as_history(self) -> dict:
         """Return the line that a history has for it."""
         fields = ("id", "revision", "image", "digest", "phase", "started_at", "finished_at")
@@ -112,8 +117,11 @@ class Ledger:
         key = (namespace, deployment)
         with self._locks.setdefault(key, threading.Lock()):
             for _ in range(ATTEMPTS):
-                version, records = self._known.pop(key, None) or self._fetch(namespace, deployment)
+                remembered = self._known.pop(key, None)
+                version, records = remembered or self._fetch(namespace, deployment)
                 record = decide(records)
+                if record is None and remembered:
+                    continue  # Somebody else may have written meanwhile: only what is there now can say no.
                 if record is None:
                     self._known[key] = version, records
                     return False

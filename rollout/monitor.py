@@ -76,8 +76,9 @@ class Monitor:
             if ended := self._ended.get((*place, rollout_id)):
                 return ended, self.recorded(manifest)
         records = self._ledger.read(*place)
-        if rollout_id in records and records[rollout_id].rollout.ended:
-            return records[rollout_id].rollout, records
+        known = records.get(rollout_id or "")
+        if known and known.rollout.ended and not any(record.is_undone for record in records.values()):
+            return known.rollout, records
         live = self._live(manifest)
         found = self._take_up(name, manifest, live, records)
         self._finish_others(name, manifest, live, records, older_than=TELLING_TAKES)
@@ -85,8 +86,10 @@ class Monitor:
             return found.wait(seconds), self.recorded(manifest)
         if rollout_id is None:
             return self._observe(manifest, live, seconds), records
-        if rollout_id in records:
+        if known:
             return self._overtaken(manifest, live, rollout_id), self.recorded(manifest)
+        if found is None and (foreign := self._observe(manifest, live, seconds)).id == rollout_id:
+            return foreign, records
         raise NotFound(f"no rollout {rollout_id} of {manifest.name} is known")
 
     def known(self, manifest: Manifest) -> Records:
@@ -183,8 +186,7 @@ class Monitor:
                     self._overtaken(manifest, live, rollout_id)
                 continue
             age = datetime.now(UTC) - datetime.fromisoformat(record.rollout.finished_at)
-            undone = record.rollback == "pending" or not record.told
-            if undone and age > timedelta(seconds=older_than) and key not in self._followers:
+            if record.is_undone and age > timedelta(seconds=older_than) and key not in self._followers:
                 with self._lock:
                     if key in self._finishing:
                         continue

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from image_reference import ImageReference
@@ -93,6 +93,8 @@ def judge(template: dict, snapshot: Snapshot, now: datetime, settle: int, starte
 
     message, settled_in = _progress(counts, status, active, look)
     if settled_in is not None and settled_in <= 0:
+        # The ReplicaSet, from which one number is, may have been seen a moment earlier than the Deployment.
+        counts = replace(counts, available=counts.updated)
         return verdict(Phase.COMPLETE, f"complete: {_pods(counts.desired)} ready")
     deadline = spec.get("progressDeadlineSeconds", 600) + settle - (now - max(updated, started)).total_seconds()
     if deadline <= 0:

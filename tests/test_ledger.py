@@ -162,8 +162,15 @@ def test_a_change_costs_one_call_once_the_records_are_known(here, cluster):
     here.write(here.record(1))
     before = len(cluster.requests)
     here.write(here.record(2))
-    here.change(lambda records: None)
     assert [each.method for each in cluster.requests[before:]] == ["PATCH"]
+
+
+def test_nothing_to_write_is_said_only_of_what_is_there_now(here, elsewhere):
+    here.write(here.record(1))
+    elsewhere.write(here.record(2))
+    seen = []
+    assert here.change(lambda records: seen.append(list(records))) is False
+    assert seen[-1] == [stamp(2), stamp(1)]
 
 
 # How much is kept

@@ -5,7 +5,6 @@ import importlib
 import json
 import re
 from dataclasses import fields
-from types import SimpleNamespace
 
 import jsonschema
 import pytest
@@ -131,9 +130,10 @@ def test_statuses_of_a_rollout():
     ("schema", "read"),
     [("Signal", signals.Signal.from_fields), ("RollbackSignal", signals.Signal.from_rollback_fields)],
 )
-def test_fields_of_a_signal(schema, read):
+def test_fields_of_a_signal(app, schema, read):
     asked = Asked()
-    signals.read_passwords(SimpleNamespace(authorization=None), asked)
+    with app.test_request_context("/deployment"):
+        signals.read_passwords(request, asked)
     read(asked)
     assert set(SCHEMAS[schema]["properties"]) == asked.keys_asked
 
