@@ -1,5 +1,6 @@
 """What is deployed: a manifest file and a signal make the Deployment that is sent, stamped."""
 
+import copy
 import json
 import re
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
-from kubernetes.client import V1Deployment, V1ObjectMeta
+from kubernetes.client import V1Deployment
 from pydantic import ValidationError
 
 import kubectl_yaml
@@ -41,12 +42,12 @@ _FREE_KEYS = {"annotations", "labels", "matchLabels", "nodeSelector", "options",
 
 @dataclass(frozen=True)
 class Manifest:
-    """Hold a manifest that was read and found good; `deployment` is None where it has no spec."""
+    """Hold a manifest that was read and found good; `body` is the Deployment in it, None where it has no spec."""
 
     file: str
     namespace: str
     name: str
-    deployment: V1Deployment | None
+    body: dict | None
 
 
 def new_stamp() -> str:
@@ -92,21 +93,21 @@ def build(manifest: Manifest, signal: Signal, stamp: str, live: dict | None) -> 
 
     Raises OtherImage, or NotFound where the manifest has no spec and so nothing to create.
     """
-    if manifest.deployment is None:
+    if manifest.body is None:
         return _restamped(manifest, signal, stamp, live)
-    deployment = manifest.deployment.model_copy(deep=True)
-    template = deployment.spec.template
-    containers = [*template.spec.containers, *(template.spec.init_containers or [])]
+    body = copy.deepcopy(manifest.body)
+    template = body["spec"]["template"]
+    containers = _containers(template)
     if signal.image is not None:
-        for index in _runs(signal.image, [container.image for container in containers], manifest.name):
-            containers[index].image = signal.image
-    template.metadata = template.metadata or V1ObjectMeta()
-    template.metadata.annotations = {**(template.metadata.annotations or {}), RESTARTED_AT: stamp}
-    deployment.metadata.annotations = {
-        **(deployment.metadata.annotations or {}),
-        CHANGE_CAUSE: signal.cause or f"deploy {signal.image or containers[0].image}",
-    }
-    return deployment if live is None else _replacing(deployment, live)
+        for index in _runs(signal.image, [container["image"] for container in containers], manifest.name):
+            containers[index]["image"] = signal.image
+    _annotate(template, RESTARTED_AT, stamp)
+    _annotate(body, CHANGE_CAUSE, signal.cause or f"deploy {signal.image or containers[0]['image']}")
+    return V1Deployment.model_validate(body) if live is None else _replacing(body, live)
+
+
+def _annotate(thing: dict, annotation: str, value: str) -> None:
+    thing.setdefault("metadata", {}).setdefault("annotations", {})[annotation] = value
 
 
 def build_rollback(
@@ -126,7 +127,7 @@ def build_rollback(
         if container["image"] != now["image"]
     } | _unpinned(template)
     annotations.pop(UNPINNED, None)
-    if manifest.deployment is None and unpinned:
+    if manifest.body is None and unpinned:
         annotations[UNPINNED] = json.dumps(unpinned)
     former["metadata"] = {**former["metadata"], "annotations": annotations}
     former["metadata"].pop("creationTimestamp", None)
@@ -177,13 +178,11 @@ def image_of(template: dict, wanted: str | None) -> str:
     return wanted if wanted in images else images[0]
 
 
-def _replacing(deployment: V1Deployment, live: dict) -> dict:
+def _replacing(body: dict, live: dict) -> dict:
     # `$patch: replace`: the spec becomes exactly the manifest's, and a field that was taken out of it is gone.
     # https://github.com/kubernetes/community/blob/main/contributors/devel/sig-api-machinery/strategic-merge-patch.md
-    patch = deployment.model_dump(mode="json", by_alias=True, exclude_none=True)
     # Left out of the manifest, the number is somebody else's: a HorizontalPodAutoscaler's, or that of `kubectl scale`.
-    patch["spec"] = {"$patch": "replace", "replicas": live["spec"].get("replicas", 1), **patch["spec"]}
-    return patch
+    return {**body, "spec": {"$patch": "replace", "replicas": live["spec"].get("replicas", 1), **body["spec"]}}
 
 
 def _restamped(manifest: Manifest, signal: Signal, stamp: str, live: dict | None) -> dict:
@@ -254,8 +253,10 @@ def _parsed(file: str, content: bytes, namespace: str) -> Manifest:
     if problems:
         raise Invalid("\n".join(problems))
     metadata = document["metadata"]
-    deployment = V1Deployment.model_validate(document) if "spec" in document else None
-    return Manifest(file, metadata.get("namespace") or namespace, metadata["name"], deployment)
+    body = None
+    if "spec" in document:
+        body = V1Deployment.model_validate(document).model_dump(mode="json", by_alias=True, exclude_none=True)
+    return Manifest(file, metadata.get("namespace") or namespace, metadata["name"], body)
 
 
 def _own_fields(document: dict) -> dict:

@@ -83,7 +83,7 @@ class Ledger:
         self._cluster = cluster
         self._locks: dict[tuple[str, str], threading.Lock] = {}
         # What was last read or written, so that a change needs one call and not two.
-        self._known: dict[tuple[str, str], tuple[str, Records]] = {}
+        self._known: dict[tuple[str, str], _State] = {}
 
     def insist(self, namespace: str, deployment: str, uid: str, decide: Callable[[Records], Record | None]) -> bool:
         """Change the records as `change` does, again and again for as long as the API server is away.
@@ -118,19 +118,17 @@ class Ledger:
         with self._locks.setdefault(key, threading.Lock()):
             for _ in range(ATTEMPTS):
                 remembered = self._known.pop(key, None)
-                version, records = remembered or self._fetch(namespace, deployment)
-                record = decide(records)
+                state = remembered or self._fetch(namespace, deployment)
+                record = decide(state.records)
                 if record is None and remembered:
                     continue  # Somebody else may have written meanwhile: only what is there now can say no.
                 if record is None:
-                    self._known[key] = version, records
+                    self._known[key] = state
                     return False
-                kept = _kept({**records, record.rollout.id: record})
                 try:
-                    answer = self._write(namespace, deployment, uid, version, kept, record, records)
+                    self._known[key] = self._write(namespace, deployment, uid, state, fit(record))
                 except (Conflict, NotFound):
                     continue
-                self._known[key] = answer["metadata"]["resourceVersion"], _records(answer)
                 return True
         raise Unreachable(f"{_name(deployment)} in {namespace} changes all the time", reason="Conflict")
 
@@ -140,35 +138,51 @@ class Ledger:
 
     def remembered(self, namespace: str, deployment: str) -> Records:
         """Return what was last read or written here, without asking."""
-        return self._known.get((namespace, deployment), ("", {}))[1]
+        state = self._known.get((namespace, deployment))
+        return state.records if state else {}
 
-    def _fetch(self, namespace: str, deployment: str) -> tuple[str, Records]:
+    def _fetch(self, namespace: str, deployment: str) -> "_State":
         config_map = self._cluster.read_config_map(namespace, _name(deployment)) or {}
-        return config_map.get("metadata", {}).get("resourceVersion", ""), _records(config_map)
+        sizes = {key: len(text) for key, text in (config_map.get("data") or {}).items()}
+        return _State(config_map.get("metadata", {}).get("resourceVersion", ""), _records(config_map), sizes)
 
-    def _write(
-        self, namespace: str, deployment: str, uid: str, version: str, kept: Records, record: Record, before: Records
-    ) -> dict:
-        data: dict[str, str | None] = {key: _text(record) for key in kept if key == record.rollout.id}
-        data |= {gone: None for gone in before if gone not in kept}
-        metadata = {"name": _name(deployment), "labels": {"app.kubernetes.io/managed-by": FIELD_MANAGER}}
-        metadata["ownerReferences"] = [
-            {"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment, "uid": uid, "controller": False}
-        ]
-        if not version:
-            return self._cluster.create_config_map(namespace, {"metadata": metadata, "data": data})
-        body = {"metadata": metadata | {"resourceVersion": version}, "data": data}
-        return self._cluster.patch_config_map(namespace, _name(deployment), body)
+    def _write(self, namespace: str, deployment: str, uid: str, state: "_State", record: Record) -> "_State":
+        key, text = record.rollout.id, json.dumps(asdict(record), separators=(",", ":"))
+        sizes = {**state.sizes, key: len(text)}
+        kept = _kept({**state.records, key: record}, sizes)
+        data: dict[str, str | None] = {gone: None for gone in state.records if gone not in kept}
+        data |= {key: text} if key in kept else {}
+        owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment, "uid": uid, "controller": False}
+        metadata = {
+            "name": _name(deployment),
+            "labels": {"app.kubernetes.io/managed-by": FIELD_MANAGER},
+            "ownerReferences": [owner],
+        }
+        if state.version:
+            body = {"metadata": metadata | {"resourceVersion": state.version}, "data": data}
+            answer = self._cluster.patch_config_map(namespace, _name(deployment), body)
+        else:
+            answer = self._cluster.create_config_map(namespace, {"metadata": metadata, "data": data})
+        return _State(answer["metadata"]["resourceVersion"], kept, sizes)
+
+
+@dataclass(frozen=True)
+class _State:
+    """Hold the ConfigMap as it was last seen: its resourceVersion, and each record's size in characters."""
+
+    version: str
+    records: Records
+    sizes: dict[str, int]
 
 
 def _name(deployment: str) -> str:
     return f"auto-deployer-{deployment}"
 
 
-def _kept(records: Records) -> Records:
+def _kept(records: Records, sizes: dict[str, int]) -> Records:
     kept, size = {}, 0
     for key in sorted(records, reverse=True)[:MOST_RECORDS]:
-        size += len(_text(records[key]).encode())
+        size += sizes[key]
         if size > MOST_BYTES and kept:
             break
         kept[key] = records[key]
@@ -206,10 +220,6 @@ def _records(config_map: dict) -> Records:
         except (AttributeError, LookupError, TypeError, ValueError, RecursionError):
             log.warning("ConfigMap %s: %s is no record; it is left out", config_map["metadata"]["name"], key)
     return records
-
-
-def _text(record: Record) -> str:
-    return json.dumps(asdict(fit(record)), separators=(",", ":"))
 
 
 def _record(key: str, fields: dict) -> Record:

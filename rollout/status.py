@@ -105,9 +105,12 @@ def judge(template: dict, snapshot: Snapshot, now: datetime, settle: int, starte
 
 def owned_replicaset(snapshot: Snapshot, template: dict) -> dict | None:
     """Find the ReplicaSet of a template: the one that has the same, less the label pod-template-hash."""
-    uid = snapshot.deployment["metadata"]["uid"]
+    uid, annotations = snapshot.deployment["metadata"]["uid"], template["metadata"].get("annotations")
     for replicaset in snapshot.replicasets:
-        if owner(replicaset) == uid and without_hash(replicaset["spec"]["template"]) == template:
+        its = replicaset["spec"]["template"]
+        # The annotations first: the stamp among them tells most apart at once.
+        alike = its["metadata"].get("annotations") == annotations and owner(replicaset) == uid
+        if alike and without_hash(its) == template:
             return replicaset
     return None
 
