@@ -58,7 +58,7 @@ def _previous_replicaset(records: Records, snapshot: Snapshot, running: dict) ->
     uid = snapshot.deployment["metadata"]["uid"]
     numbered = []
     for replicaset in snapshot.replicasets:
-        revision = int(replicaset["metadata"].get("annotations", {}).get(REVISION, 0))
+        revision = int((replicaset["metadata"].get("annotations") or {}).get(REVISION) or 0)
         if owner(replicaset) == uid and revision:
             numbered.append((revision, without_hash(replicaset["spec"]["template"])))
     # Until the controller has made the live one's ReplicaSet, the highest is the one before.

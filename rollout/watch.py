@@ -1,5 +1,6 @@
 """What goes on in a namespace: listed, watched and shared by all who follow something there."""
 
+import json
 import logging
 import random
 import threading
@@ -9,10 +10,11 @@ from contextlib import contextmanager
 
 from errors import Refusal, Unreachable
 from rollout.cluster import Cluster, Expired, Stream
-from rollout.status import Snapshot, owner
+from rollout.status import REVISION, Snapshot, owner
 
 log = logging.getLogger(__name__)
 
+_METADATA = ("name", "namespace", "uid", "ownerReferences", "creationTimestamp", "deletionTimestamp")
 KINDS = ("deployments", "replicasets", "pods")
 # Seconds before a broken watch is opened again: doubled each time, with jitter, so that not all come at once.
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 5
@@ -86,6 +88,7 @@ class _Namespace:
         # A Deployment's name by its uid, and an owner's uid by that of what it owns.
         self._names: dict[str, str] = {}
         self._parents: dict[str, str] = {}
+        self._pod_specs: dict[str, dict] = {}
         self._versions: dict[str, str] = {}
         self._live: set[str] = set()
         self._stale = set(KINDS)
@@ -175,18 +178,27 @@ class _Namespace:
             else:
                 self._owned[kind].get(owner(thing), {}).pop(thing["metadata"]["uid"], None)
             name = self._deployment_of(kind, thing)
+            if change == "DELETED" and kind == "replicasets":
+                self._parents.pop(thing["metadata"]["uid"], None)
+                self._owned["pods"].pop(thing["metadata"]["uid"], None)
         for view in tuple(self.views):
             if view.deployment == name:
                 view.changed.set()
 
     def _keep(self, kind: str, thing: dict) -> None:
         slim = _slim(kind, thing)
+        if kind == "replicasets":
+            # Most differ in nothing but the stamp: one copy of the rest does for all.
+            template = slim["spec"]["template"]
+            same = self._pod_specs.setdefault(json.dumps(template["spec"], sort_keys=True), template["spec"])
+            slim["spec"] = {"template": {**template, "spec": same}}
         if kind == "deployments":
             self._deployments[thing["metadata"]["name"]] = slim
             self._names[thing["metadata"]["uid"]] = thing["metadata"]["name"]
         else:
             self._owned[kind].setdefault(owner(thing), {})[thing["metadata"]["uid"]] = slim
-            self._parents[thing["metadata"]["uid"]] = owner(thing)
+            if kind == "replicasets":
+                self._parents[thing["metadata"]["uid"]] = owner(thing)
 
     def _deployment_of(self, kind: str, thing: dict) -> str | None:
         if kind == "deployments":
@@ -202,8 +214,12 @@ class _Namespace:
 
 
 def _slim(kind: str, thing: dict) -> dict:
-    # Only what a verdict needs.
-    metadata = {key: value for key, value in thing["metadata"].items() if key != "managedFields"}
-    if kind == "pods":
-        return {"metadata": metadata, "status": thing.get("status", {})}
-    return {**thing, "metadata": metadata}
+    # Only what a verdict needs: signals in quick succession leave hundreds of ReplicaSets behind.
+    if kind == "deployments":
+        return {**thing, "metadata": {key: value for key, value in thing["metadata"].items() if key != "managedFields"}}
+    metadata = {key: thing["metadata"][key] for key in _METADATA if key in thing["metadata"]}
+    slim = {"metadata": metadata, "status": thing.get("status", {})}
+    if kind == "replicasets":
+        metadata["annotations"] = {REVISION: (thing["metadata"].get("annotations") or {}).get(REVISION)}
+        slim["spec"] = {"template": thing["spec"]["template"]}
+    return slim
