@@ -17,7 +17,7 @@ test: $(VENV)/.installed
 	ruff format --check .
 	zizmor --offline --persona pedantic --quiet .github
 	hadolint Dockerfile
-	python -m pytest -q
+	python -m pytest -q --numprocesses 2 --dist loadfile
 
 bench: $(VENV)/.installed
 	python -m tests.bench $(cluster)

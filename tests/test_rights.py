@@ -1,6 +1,4 @@
-"""The Role in k8s/ grants what the tests before this one needed, and nothing else."""
-
-from pathlib import Path
+"""The Role in k8s/ grants what the service calls, and nothing else."""
 
 import pytest
 import yaml
@@ -20,24 +18,24 @@ GRANTED = {
 
 
 @pytest.fixture
-def used(service, admin):
-    """Return the rights of which the service made use, in this and every other test of the session."""
-    service.signal()
-    service.signal()
-    service.get("/check", Authorization=f"Bearer {service.right}")
-    service_s = [each for each in admin.simulation.requests if each.user != "admin"]
-    return {(each.group, each.resource, each.verb) for each in service_s}
+def used(services, cluster, admin):
+    """Return the rights that the service uses from the first deploy to a failure that it rolls back."""
+    service = services("rights", SETTLE_SECONDS="1")
+    service.reset(cluster.namespace)
+    before = len(admin.simulation.requests)
+    assert service.deploy().status == 200
+    assert service.deploy(image="acme/web:crash", rollback_on_failure=True).status == 424
+    assert service.show(wait=20).status == 200
+    assert service.get("/check", Authorization=f"Bearer {service.right}").status == 200
+    calls = [each for each in admin.simulation.requests[before:] if each.user != "admin"]
+    return {(each.group, each.resource, each.verb) for each in calls}
 
 
 def test_every_call_is_granted(used):
     assert used <= GRANTED
 
 
-def test_every_grant_is_used(used, request):
-    there = {path.name for path in Path(__file__).parent.glob("test_*.py")}
-    run = {item.path.name for item in request.session.items}
-    if there != run:
-        pytest.skip("only the whole suite uses every right")
+def test_every_grant_is_used(used):
     assert used >= GRANTED
 
 
