@@ -14,7 +14,7 @@ from functools import partial
 
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.datastructures import MIMEAccept
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 import deployment_spec
 import logs
@@ -92,7 +92,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
             rollout, known = follower.record.rollout, monitor.known(follower.manifest)
             return _answer(200, _rollout_json(rollout, known), _applied(rollout))
         if not waiting.acquire(blocking=False):
-            return _all_busy(follower.record.rollout)
+            return _all_busy(follower.record.rollout, monitor.known(follower.manifest))
         try:
             rollout = follower.wait(seconds)
         finally:
@@ -127,11 +127,15 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     @app.get("/deployment")
     @app.get("/deployment/<path:name>")
     def show(name: str | None = None) -> Response:
+        if name and f"/{name}".endswith("/rollback"):
+            raise MethodNotAllowed(["POST"])
         g.deployment = name = opened().pick(name, configured())
         seconds = signals.read_wait_argument(request)
         if seconds and not waiting.acquire(blocking=False):
             rollout, records = monitor.rollout(name, load(name), request.args.get("id"), 0)
-            return _all_busy(rollout) if rollout.phase is Phase.PROGRESSING else _rollout_answer(rollout, records)
+            if rollout.phase is not Phase.PROGRESSING:
+                return _rollout_answer(rollout, records)
+            return _all_busy(rollout, records)
         try:
             return _rollout_answer(*monitor.rollout(name, load(name), request.args.get("id"), seconds))
         finally:
@@ -260,9 +264,9 @@ def _rollout_answer(rollout: Rollout, records: Records) -> Response:
     return _answer(_STATUS_OF[rollout.phase], _rollout_json(rollout, records), rollout.as_text())
 
 
-def _all_busy(rollout: Rollout) -> Response:
+def _all_busy(rollout: Rollout, records: Records) -> Response:
     busy = "too many requests wait already; ask again with GET and ?id="
-    response = _answer(202, _rollout_json(rollout, {}), f"{rollout.as_text()}\n{busy}")
+    response = _answer(202, _rollout_json(rollout, records), f"{rollout.as_text()}\n{busy}")
     response.headers["Retry-After"] = "5"
     return response
 

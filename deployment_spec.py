@@ -23,6 +23,8 @@ RESTARTED_AT = "auto-deployer/restartedAt"
 CHANGE_CAUSE = "kubernetes.io/change-cause"
 # On the template of a rollback where no manifest says which images are meant: container -> image before it was pinned.
 UNPINNED = "auto-deployer/unpinned"
+# On the Deployment, for a process that finds a rollback which another one sent and couldn't record.
+ROLLED_BACK_TO = "auto-deployer/rolled-back-to"
 RESERVED = frozenset({"rollback", "default", "dockerhub"})
 SUFFIX = ".yaml"
 
@@ -57,7 +59,12 @@ def new_stamp() -> str:
 
 def is_stamp(text: str | None) -> bool:
     """Tell whether a text is a stamp as this service makes them."""
-    return bool(re.fullmatch(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z", text or ""))
+    if not re.fullmatch(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z", text or ""):
+        return False
+    try:
+        return bool(time_of(text))
+    except ValueError:
+        return False
 
 
 def time_of(stamp: str) -> datetime:
@@ -111,7 +118,7 @@ def _annotate(thing: dict, annotation: str, value: str) -> None:
 
 
 def build_rollback(
-    manifest: Manifest, template: dict, digests: dict, stamp: str, cause: str, live: dict | None
+    manifest: Manifest, template: dict, digests: dict, revision: int, stamp: str, cause: str, live: dict | None
 ) -> dict:
     """Make the strategic merge patch that brings a former pod template back, with its images pinned to the digests.
 
@@ -132,7 +139,7 @@ def build_rollback(
     former["metadata"] = {**former["metadata"], "annotations": annotations}
     former["metadata"].pop("creationTimestamp", None)
     return {
-        "metadata": {"annotations": {CHANGE_CAUSE: cause}},
+        "metadata": {"annotations": {CHANGE_CAUSE: cause, ROLLED_BACK_TO: str(revision)}},
         "spec": {"template": {"$patch": "replace", **former}},
     }
 
@@ -182,6 +189,7 @@ def _replacing(body: dict, live: dict) -> dict:
     # `$patch: replace`: the spec becomes exactly the manifest's, and a field that was taken out of it is gone.
     # https://github.com/kubernetes/community/blob/main/contributors/devel/sig-api-machinery/strategic-merge-patch.md
     # Left out of the manifest, the number is somebody else's: a HorizontalPodAutoscaler's, or that of `kubectl scale`.
+    body["metadata"]["annotations"][ROLLED_BACK_TO] = None
     return {**body, "spec": {"$patch": "replace", "replicas": live["spec"].get("replicas", 1), **body["spec"]}}
 
 
@@ -208,7 +216,9 @@ def _restamped(manifest: Manifest, signal: Signal, stamp: str, live: dict | None
         pod |= {field: changed} if changed else {}
     first = images.get(containers[0]["name"], containers[0]["image"])
     return {
-        "metadata": {"annotations": {CHANGE_CAUSE: signal.cause or f"deploy {signal.image or first}"}},
+        "metadata": {
+            "annotations": {CHANGE_CAUSE: signal.cause or f"deploy {signal.image or first}", ROLLED_BACK_TO: None}
+        },
         "spec": {"template": {"metadata": {"annotations": {RESTARTED_AT: stamp, UNPINNED: None}}, "spec": pod}},
     }
 

@@ -2,6 +2,8 @@
 
 import json
 import re
+from base64 import b64decode
+from contextlib import suppress
 from dataclasses import dataclass
 
 from flask import Request
@@ -96,8 +98,11 @@ def read_passwords(request: Request, fields: dict | None = None) -> list[bytes]:
     if scheme.lower() == "bearer" and token.strip():
         # WSGI hands over a header's bytes as latin-1: https://peps.python.org/pep-3333/#unicode-issues
         passwords.append(token.strip().encode("latin-1", "replace"))
-    elif (given := request.authorization) and given.type == "basic" and given.password:
-        passwords.append(given.password.encode())
+    elif scheme.lower() == "basic":
+        # User, colon, password: https://www.rfc-editor.org/rfc/rfc7617. What can't be read is no password.
+        with suppress(ValueError):
+            if password := b64decode(token.strip(), validate=True).partition(b":")[2]:
+                passwords.append(password)
     return passwords
 
 

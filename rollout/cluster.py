@@ -25,6 +25,8 @@ TIMEOUT = (2, 10)
 # https://kubernetes.io/docs/reference/using-api/api-concepts/#watch-bookmarks
 WATCH_SECONDS = 900
 SILENCE_SECONDS = 75
+# Objects in a page of a list.
+PAGE = 500
 # One for each request at work in a busy moment; more are opened when needed, and closed after use.
 CONNECTIONS = 16
 # The API server itself gives up after five conflicts; a burst of signals to one Deployment makes more.
@@ -47,9 +49,10 @@ class Stream:
 
     def __init__(self, response: urllib3.HTTPResponse) -> None:
         self._response = response
+        self._read_by_somebody = False
 
     def __iter__(self) -> Iterator[dict]:
-        rest = b""
+        rest, self._read_by_somebody = b"", True
         try:
             for chunk in self._response.stream(65536):
                 *lines, rest = (rest + chunk).split(b"\n")
@@ -60,9 +63,11 @@ class Stream:
             self._response.close()
 
     def close(self) -> None:
-        """End the stream from another thread."""
+        """End the stream, from whatever thread."""
         with suppress(OSError, ValueError, RuntimeError):
             self._response.shutdown()
+        if not self._read_by_somebody:
+            self._response.close()
 
 
 class Cluster:
@@ -115,6 +120,16 @@ class Cluster:
         selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
         return self._call("GET", _path(kind, namespace), {"labelSelector": selector} if selector else {})
 
+    def pages(self, kind: str, namespace: str) -> Iterator[dict]:
+        """Yield the list of a kind page by page: a namespace may hold thousands. Raises Expired in between."""
+        query = {"limit": str(PAGE)}
+        while True:
+            page = self._call("GET", _path(kind, namespace), query)
+            yield page
+            if not (after := page["metadata"].get("continue")):
+                return
+            query["continue"] = after
+
     def watch(self, kind: str, namespace: str, resource_version: str) -> "Stream":
         """Open a stream of what changes from a resourceVersion on. Raises Expired when the server knows it no more."""
         query = {
@@ -140,7 +155,8 @@ class Cluster:
         query = {
             "container": container,
             "tailLines": str(lines),
-            "limitBytes": "16384",
+            # It counts from the first of these lines on: narrow, it would cut off the last ones.
+            "limitBytes": str(1 << 20),
             "previous": str(previous).lower(),
         }
         answer = self._send("GET", _path("pods", namespace, pod) + "/log", query, None, TIMEOUT, accept="*/*")

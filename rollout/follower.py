@@ -1,14 +1,13 @@
 """One rollout while it is followed: from its first record to the verdict, the way back and the telling."""
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from deployment_spec import CHANGE_CAUSE, Manifest
+from deployment_spec import ROLLED_BACK_TO, Manifest
 from errors import Refusal, TooSlow, Unreachable
 from rollout import diagnosis
 from rollout.changes import changes
@@ -30,7 +29,6 @@ TELLING_TAKES = 60
 WINNER_TAKES = 20
 # Seconds until warnings are asked for, doubled each time: they explain what pods don't say.
 FIRST_WARNINGS = 5
-_ROLLBACK_CAUSE = re.compile(r"rollback to revision ([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,8 @@ class Follower:
         metrics.followed.inc()
         try:
             with self._shared.watches.of(self.manifest.namespace, self.manifest.name) as view:
-                self._write(lambda records: None if rollout_id in records else self.record)
-                self._event("Deploying", f"{self.record.cause} ({rollout_id})")
+                if self._write(lambda records: None if rollout_id in records else self.record):
+                    self._event("Deploying", f"{self.record.cause} ({rollout_id})")
                 won = self._conclude(*self._await_verdict(view))
                 # While the watch is still there: the rollback goes on with it.
                 if won and self.record.rollback == "pending":
@@ -112,6 +110,9 @@ class Follower:
         while True:
             snapshot = view.snapshot(events)
             if snapshot is None or self._is_older(snapshot):
+                if snapshot is None and view.trouble:
+                    waits = replace(record.rollout, message=f"it can't be followed: {view.trouble}")
+                    self._publish(replace(record, rollout=waits))
                 view.wait(None)
                 continue
             if self._ours(snapshot.deployment) is None:
@@ -170,7 +171,8 @@ class Follower:
             outcome.append(fit(self._compared(ended, records, snapshot)))
             return outcome[-1]
 
-        won = self._write(decide)
+        # The write may have arrived though its answer was lost: then it is our own verdict that is found.
+        won = self._write(decide) or outcome[-1].claimed_at == ended.claimed_at
         self._publish(outcome[-1])
         if won:
             rollout = self.record.rollout
@@ -203,8 +205,7 @@ class Follower:
 
     def _compared(self, ended: Record, records: Records, snapshot: Snapshot) -> Record:
         """Add what the records say: what has changed since it last worked, and whether there is a way back."""
-        good = (each for each in records.values() if each.rollout.phase is Phase.COMPLETE)
-        last = next((each for each in good if each.rollout.id < ended.rollout.id), None)
+        last = next((each for each in records.values() if each.worked and each.rollout.id < ended.rollout.id), None)
         if ended.rollout.phase is not Phase.FAILED or last is None:
             return ended
         differences = changes(last.template, ended.template)
@@ -260,6 +261,7 @@ class Follower:
 
     def _tell(self) -> None:
         record = self.record
+        # One of several that can't be reached is a matter for the log: the others shall not be told again for it.
         if self._shared.notifier.tell(record.rollout, record.cause):
             self._write(lambda records: replace(records.get(record.rollout.id, record), told=True))
 
@@ -314,9 +316,9 @@ def with_verdict(rollout: Rollout, verdict: Verdict) -> Rollout:
 
 
 def rolled_back_to(live: dict) -> int | None:
-    """Return the revision that a live Deployment was rolled back to, by its change-cause; None if it wasn't."""
-    found = _ROLLBACK_CAUSE.match((live["metadata"].get("annotations") or {}).get(CHANGE_CAUSE, ""))
-    return int(found[1]) if found else None
+    """Return the revision that a live Deployment was rolled back to, by its annotation; None if it wasn't."""
+    revision = (live["metadata"].get("annotations") or {}).get(ROLLED_BACK_TO, "")
+    return int(revision) if revision.isdecimal() else None
 
 
 def iso(time_: datetime) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
-from deployment_spec import CHANGE_CAUSE, image_of, pinned, stamp_of, time_of, unstamped
+from deployment_spec import CHANGE_CAUSE, image_of, is_stamp, pinned, stamp_of, time_of, unstamped
 from errors import Conflict, NotFound, Refusal, TooSlow, Unreachable
 from rollout.cluster import ATTEMPTS, FIELD_MANAGER, Cluster
 from rollout.model import Cause, Phase, Replicas, Rollout
@@ -61,6 +61,11 @@ class Record:
         return cls(
             rollout, template, cause, rollback_on_failure=rollback_on_failure, is_rollback=rolled_back_to is not None
         )
+
+    @property
+    def worked(self) -> bool:
+        """Whether it is one to go back to."""
+        return self.rollout.phase is Phase.COMPLETE and self.rollout.revision is not None
 
     @property
     def is_undone(self) -> bool:
@@ -143,14 +148,15 @@ class Ledger:
 
     def _fetch(self, namespace: str, deployment: str) -> "_State":
         config_map = self._cluster.read_config_map(namespace, _name(deployment)) or {}
-        sizes = {key: len(text) for key, text in (config_map.get("data") or {}).items()}
+        sizes = {key: len(text) for key, text in (config_map.get("data") or {}).items() if is_stamp(key)}
         return _State(config_map.get("metadata", {}).get("resourceVersion", ""), _records(config_map), sizes)
 
     def _write(self, namespace: str, deployment: str, uid: str, state: "_State", record: Record) -> "_State":
         key, text = record.rollout.id, json.dumps(asdict(record), separators=(",", ":"))
         sizes = {**state.sizes, key: len(text)}
         kept = _kept({**state.records, key: record}, sizes)
-        data: dict[str, str | None] = {gone: None for gone in state.records if gone not in kept}
+        # With what only looks like a record: nobody can read it.
+        data: dict[str, str | None] = {gone: None for gone in state.sizes if gone not in kept}
         data |= {key: text} if key in kept else {}
         owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment, "uid": uid, "controller": False}
         metadata = {
@@ -163,7 +169,7 @@ class Ledger:
             answer = self._cluster.patch_config_map(namespace, _name(deployment), body)
         else:
             answer = self._cluster.create_config_map(namespace, {"metadata": metadata, "data": data})
-        return _State(answer["metadata"]["resourceVersion"], kept, sizes)
+        return _State(answer["metadata"]["resourceVersion"], kept, {each: sizes[each] for each in kept})
 
 
 @dataclass(frozen=True)
@@ -196,19 +202,21 @@ def fit(record: Record) -> Record:
     causes = [
         replace(
             cause,
+            reason=cause.reason[:LONGEST_LINE],
             message=cause.message and cause.message[:LONGEST_LINE],
-            logs=tuple(line[:LONGEST_LINE] for line in cause.logs),
+            # No more lines than can fit, so that the rest is cut one by one in no time.
+            logs=tuple(line[:LONGEST_LINE] for line in cause.logs[-MOST_DIAGNOSIS // 4 :]),
         )
         for cause in rollout.causes
     ]
-    while len(json.dumps([[asdict(cause) for cause in causes], changes])) > MOST_DIAGNOSIS:
+    while len(json.dumps([[asdict(cause) for cause in causes], changes])) > MOST_DIAGNOSIS and (causes or changes):
         longest = max(range(len(causes)), key=lambda index: len("".join(causes[index].logs)), default=None)
         if longest is not None and causes[longest].logs:
             causes[longest] = replace(causes[longest], logs=causes[longest].logs[1:])
-        elif len(causes) > 1:
-            causes.pop()
-        else:
+        elif changes:
             changes = changes[:-1]
+        else:
+            causes.pop()
     return replace(record, rollout=replace(rollout, causes=tuple(causes), changes=changes))
 
 

@@ -5,12 +5,13 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import deployment_spec
 from deployment_spec import Manifest, image_of, is_stamp, stamp_of
-from errors import Conflict, NotFound, Refusal, TooSlow, Unreachable
+from errors import Conflict, Invalid, NotFound, Refusal, TooSlow, Unreachable
 from rollout.cluster import Cluster
 from rollout.follower import TELLING_TAKES, Follower, Shared, iso, rolled_back_to, with_verdict
 from rollout.ledger import Ledger, Record, Records
@@ -19,13 +20,15 @@ from rollout.model import Phase, Rollout
 from rollout.notify import Notifier
 from rollout.rollback import Target, way_back
 from rollout.status import REVISION, Snapshot, judge, owned_replicaset
-from rollout.watch import Watches
+from rollout.watch import KINDS, Watches
 from settings import Settings
 
 log = logging.getLogger(__name__)
 
 # Ended rollouts that are remembered, so that those who ask again cost no call.
 MOST_REMEMBERED = 200
+# After so long nobody needs to be told any more.
+WORTH_TELLING = timedelta(days=1)
 # Seconds between attempts to look for unfinished rollouts while the API server is away.
 SHORTEST_PAUSE, LONGEST_PAUSE = 1, 30
 
@@ -52,7 +55,12 @@ class Monitor:
             if key in self._followers:
                 return self._followers[key]
             follower = self._followers[key] = Follower(self._shared, name, manifest, live, record)
-        threading.Thread(target=self._run, args=(key, follower), name=f"follow {key}", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, args=(key, follower), name=f"follow {key}", daemon=True).start()
+        except RuntimeError:  # No more threads: nobody may wait for this one.
+            with self._lock:
+                del self._followers[key]
+            raise
         return follower
 
     def rollback(self, name: str, manifest: Manifest, revision: int | None, cause: str | None) -> Follower:
@@ -106,21 +114,30 @@ class Monitor:
 
     def check(self, manifest: Manifest) -> None:
         """Make the calls that following a rollout needs; raise what the API server refuses."""
-        live = self._cluster.read_deployment(manifest.namespace, manifest.name)
-        labels = live["spec"]["selector"].get("matchLabels") if live else None
-        for kind in ("deployments", "replicasets", "pods"):
-            self._cluster.list_all(kind, manifest.namespace, labels)
-        self._cluster.warnings(manifest.namespace, manifest.name)
-        self._ledger.read(manifest.namespace, manifest.name)
+        namespace, name = manifest.namespace, manifest.name
+        for kind in KINDS:
+            # Nothing is that is named like this: only the right is tried.
+            listed = self._cluster.list_all(kind, namespace, {"auto-deployer/check": "none"})
+            self._cluster.watch(kind, namespace, listed["metadata"]["resourceVersion"]).close()
+        self._cluster.warnings(namespace, name)
+        with suppress(NotFound, Invalid):
+            self._cluster.read_log(namespace, f"{name}-auto-deployer-check", name, previous=False, lines=1)
+        self._ledger.read(namespace, name)
 
     def resume(self, deployments: Callable[[], list[tuple[str, Manifest]]]) -> None:
-        """Finish what a process that died has begun: called once at start, in a thread of its own."""
-        pause, said = SHORTEST_PAUSE, None
+        """Finish what a process that died has begun: called once at start, in a thread of its own.
+
+        It looks twice: when a new pod takes over, the old one gets signals for some seconds more.
+        """
+        pause, said, looked = SHORTEST_PAUSE, None, 0
         while True:
             try:
                 for name, manifest in deployments():
                     self._resume_one(name, manifest)
-                return
+                looked += 1
+                if looked == 2:
+                    return
+                time.sleep(TELLING_TAKES)
             except (Unreachable, TooSlow) as error:
                 if str(error) != said:
                     said = str(error)
@@ -144,15 +161,16 @@ class Monitor:
     def _resume_one(self, name: str, manifest: Manifest) -> None:
         try:
             records, live = self._ledger.read(manifest.namespace, manifest.name), self._live(manifest)
+            self._take_up(name, manifest, live, records)
+            self._finish_others(name, manifest, live, records, older_than=0)
         except NotFound:
             return
         except (Unreachable, TooSlow):
             raise
         except Refusal as error:
             log.error("Deployment %s/%s: %s", manifest.namespace, manifest.name, error)
-            return
-        self._take_up(name, manifest, live, records)
-        self._finish_others(name, manifest, live, records, older_than=0)
+        except Exception:  # One that nobody can make sense of must not keep the others from being finished.
+            log.exception("Deployment %s/%s can't be taken up", manifest.namespace, manifest.name)
 
     def _take_up(self, name: str, manifest: Manifest, live: dict, records: Records) -> Follower | None:
         """Follow what is live, if it is ours; one that has ended is given as it ended."""
@@ -186,7 +204,8 @@ class Monitor:
                     self._overtaken(manifest, live, rollout_id)
                 continue
             age = datetime.now(UTC) - datetime.fromisoformat(record.rollout.finished_at)
-            if record.is_undone and age > timedelta(seconds=older_than) and key not in self._followers:
+            wanted = record.rollback == "pending" or (self._shared.notifier.wanted and age < WORTH_TELLING)
+            if record.is_undone and wanted and age > timedelta(seconds=older_than) and key not in self._followers:
                 with self._lock:
                     if key in self._finishing:
                         continue
@@ -202,24 +221,24 @@ class Monitor:
     def _observe(self, manifest: Manifest, live: dict, seconds: float) -> Rollout:
         """Follow a rollout that somebody else has started for as long as a request lasts; nothing is recorded."""
         template, until, settle = live["spec"]["template"], time.monotonic() + seconds, self._settings.settle_seconds
-        started = datetime.now(UTC)
         with self._watches.of(manifest.namespace, manifest.name) as view:
             while True:
                 left = until - time.monotonic()
                 snapshot = view.snapshot([])
                 if snapshot is None:
                     if left < -5:
-                        raise Unreachable("the API server can't be watched; try again")
+                        raise view.trouble or Unreachable("the API server can't be watched; try again")
                     view.wait(1)
                     continue
+                replicaset = owned_replicaset(snapshot, template) if snapshot.deployment else None
+                metadata = replicaset["metadata"] if replicaset else live["metadata"]
+                started = datetime.fromisoformat(metadata["creationTimestamp"])
                 verdict = judge(template, snapshot, datetime.now(UTC), settle, started)
                 if verdict.phase is not Phase.PROGRESSING or left <= 0:
                     break
                 view.wait(left if verdict.look_again is None else min(left, max(verdict.look_again, 0.01)))
-        replicaset = owned_replicaset(snapshot, template) if snapshot.deployment else None
-        metadata = replicaset["metadata"] if replicaset else {"name": "", "creationTimestamp": iso(started)}
         rollout = Rollout(
-            id=metadata["name"],
+            id=replicaset["metadata"]["name"] if replicaset else "",
             deployment=manifest.name,
             namespace=manifest.namespace,
             image=image_of(template, None),
@@ -265,7 +284,9 @@ class Monitor:
         def build(live: dict | None) -> dict:
             if only_over is not None and live and live["spec"]["template"] != only_over:
                 raise Conflict("something newer is live", reason="Superseded")
-            return deployment_spec.build_rollback(manifest, target.template, target.digests, stamp, cause, live)
+            return deployment_spec.build_rollback(
+                manifest, target.template, target.digests, target.revision, stamp, cause, live
+            )
 
         live = self._cluster.apply(manifest.namespace, manifest.name, build)
         self._metrics.rollbacks.labels(name).inc()

@@ -28,7 +28,10 @@ class Notifier:
         return self._urls_file is not None
 
     def tell(self, rollout: Rollout, cause: str) -> bool:
-        """Send the message about a verdict, again after a while where that fails; return whether everybody got it."""
+        """Send the message about a verdict, again after a while where that fails; return whether anybody got it.
+
+        One URL of several that never works is a matter for the log: the others shall not be told again for it.
+        """
         took = datetime.fromisoformat(rollout.finished_at) - datetime.fromisoformat(rollout.started_at)
         lines = [rollout.as_line(), f"image {rollout.image}, {cause}, took {round(took.total_seconds())} s"]
         if rollout.rolled_back_to:
@@ -48,7 +51,7 @@ class Notifier:
         # What Apprise logs may hold the tokens that stand in its URLs.
         logging.getLogger("apprise").setLevel(logging.CRITICAL)
         kind = apprise.NotifyType.FAILURE if failed else apprise.NotifyType.SUCCESS
-        left = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        left = urls = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
         for pause in (*PAUSES, None):
             # One by one, so that those who have it don't get it again.
             left = [url for url in left if not _delivered(apprise, url, title, text, kind)]
@@ -56,8 +59,8 @@ class Notifier:
                 break
             time.sleep(pause)
         if left:
-            log.error("%s of %s notifications could not be delivered: %s", len(left), len(lines), title)
-        return not left
+            log.error("%s of %s notifications could not be delivered: %s", len(left), len(urls), title)
+        return len(left) < len(urls) or not urls
 
 
 def _delivered(apprise: object, url: str, title: str, text: str, kind: object) -> bool:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from deployment_spec import pinned, stamp_of, unstamped
 from errors import Conflict
 from rollout.ledger import Records
-from rollout.model import Phase
 from rollout.status import REVISION, Snapshot, owner, without_hash
 
 
@@ -45,9 +44,8 @@ def way_back(records: Records, snapshot: Snapshot, revision: int | None = None) 
             raise Nowhere(f"revision {revision} is what runs")
         return Target(record.template, record.digests, revision)
     for record in records.values():
-        worked = record.rollout.phase is Phase.COMPLETE and record.rollout.revision
         before = known is None or record.rollout.id < known.rollout.id
-        if worked and before and _bare(record.template, record.digests) != running:
+        if record.worked and before and _bare(record.template, record.digests) != running:
             return Target(record.template, record.digests, record.rollout.revision)
     return _previous_replicaset(records, snapshot, running)
 

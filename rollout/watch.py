@@ -72,6 +72,11 @@ class View:
         """Return what is known, or None as long as the API server can't be watched: then nothing may be decided."""
         return self._shared.snapshot(self.deployment, events)
 
+    @property
+    def trouble(self) -> Refusal | None:
+        """What the API server said when it couldn't be watched last."""
+        return self._shared.trouble
+
     def refresh(self) -> None:
         """List everything anew: somebody knows better than the watches."""
         self._shared.refresh()
@@ -80,6 +85,8 @@ class View:
 class _Namespace:
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self.views: set[View] = set()
+        # Why it can't be watched, if it can't: shown to those who wait.
+        self.trouble: Refusal | None = None
         self._cluster, self._namespace = cluster, namespace
         self._lock = threading.Lock()
         # By name, and by the uid of the owner and their own: a namespace may hold thousands that are none of ours.
@@ -131,6 +138,7 @@ class _Namespace:
             except Expired:
                 self._stale.add(kind)
             except Refusal as error:
+                self.trouble = error
                 if not self._stopped.is_set():
                     log.warning("watching %s: %s", kind, error, extra={"namespace": self._namespace})
                 self._mark(kind, live=False)
@@ -147,18 +155,21 @@ class _Namespace:
 
     def _list(self, kind: str) -> None:
         self._stale.discard(kind)
-        answer = self._cluster.list_all(kind, self._namespace)
+        listed = []
+        for page in self._cluster.pages(kind, self._namespace):
+            listed += [_slim(kind, thing) for thing in page["items"]]
         with self._lock:
             (self._deployments if kind == "deployments" else self._owned[kind]).clear()
-            for thing in answer["items"]:
+            (self._names if kind == "deployments" else self._parents if kind == "replicasets" else {}).clear()
+            for thing in listed:
                 self._keep(kind, thing)
-        self._versions[kind] = answer["metadata"]["resourceVersion"]
+        self._versions[kind] = page["metadata"]["resourceVersion"]
         self._mark(kind, live=True)
 
     def _watch(self, kind: str) -> None:
         stream = self._streams[kind] = self._cluster.watch(kind, self._namespace, self._versions[kind])
-        if self._stopped.is_set():
-            stream.close()
+        if self._stopped.is_set() or kind in self._stale:
+            stream.close()  # By whoever called meanwhile, before there was anything to close.
         for event in stream:
             thing = event["object"]
             if event["type"] == "ERROR":
@@ -172,9 +183,10 @@ class _Namespace:
     def _apply(self, kind: str, change: str, thing: dict) -> None:
         with self._lock:
             if change != "DELETED":
-                self._keep(kind, thing)
+                self._keep(kind, _slim(kind, thing))
             elif kind == "deployments":
                 self._deployments.pop(thing["metadata"]["name"], None)
+                self._names.pop(thing["metadata"]["uid"], None)
             else:
                 self._owned[kind].get(owner(thing), {}).pop(thing["metadata"]["uid"], None)
             name = self._deployment_of(kind, thing)
@@ -185,20 +197,20 @@ class _Namespace:
             if view.deployment == name:
                 view.changed.set()
 
-    def _keep(self, kind: str, thing: dict) -> None:
-        slim = _slim(kind, thing)
+    def _keep(self, kind: str, slim: dict) -> None:
+        uid, parent = slim["metadata"]["uid"], owner(slim)
         if kind == "replicasets":
             # Most differ in nothing but the stamp: one copy of the rest does for all.
             template = slim["spec"]["template"]
             same = self._pod_specs.setdefault(json.dumps(template["spec"], sort_keys=True), template["spec"])
             slim["spec"] = {"template": {**template, "spec": same}}
         if kind == "deployments":
-            self._deployments[thing["metadata"]["name"]] = slim
-            self._names[thing["metadata"]["uid"]] = thing["metadata"]["name"]
-        else:
-            self._owned[kind].setdefault(owner(thing), {})[thing["metadata"]["uid"]] = slim
+            self._deployments[slim["metadata"]["name"]] = slim
+            self._names[uid] = slim["metadata"]["name"]
+        elif parent is not None:
+            self._owned[kind].setdefault(parent, {})[uid] = slim
             if kind == "replicasets":
-                self._parents[thing["metadata"]["uid"]] = owner(thing)
+                self._parents[uid] = parent
 
     def _deployment_of(self, kind: str, thing: dict) -> str | None:
         if kind == "deployments":

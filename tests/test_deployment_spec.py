@@ -352,7 +352,7 @@ DIGESTS = {"web": DIGEST, "migrate": DIGEST}
 
 
 def rolled_back(manifest, former=FORMER, digests=DIGESTS):
-    return build_rollback(manifest, former, digests, STAMP, "rollback to revision 6", live())
+    return build_rollback(manifest, former, digests, 6, STAMP, "rollback to revision 6", live())
 
 
 def images(template):
@@ -368,7 +368,10 @@ UNPINNED_IMAGES = {"web": "acme/web:latest", "migrate": "acme/web:latest"}
 def test_a_rollback_brings_the_former_template_back_under_a_new_stamp(read, content):
     before = copy.deepcopy(FORMER)
     body = rolled_back(read(content))
-    assert body["metadata"]["annotations"] == {"kubernetes.io/change-cause": "rollback to revision 6"}
+    assert body["metadata"]["annotations"] == {
+        "kubernetes.io/change-cause": "rollback to revision 6",
+        "auto-deployer/rolled-back-to": "6",
+    }
     template = body["spec"]["template"]
     assert template["$patch"] == "replace"
     assert template["metadata"]["labels"] == {"app": "web"}
@@ -405,7 +408,7 @@ def test_a_rollback_to_a_rollback_still_knows_the_first_names(read):
 
 def test_a_rollback_creates_nothing(read):
     with pytest.raises(NotFound, match="deployment web isn't in namespace default"):
-        build_rollback(read(MANIFEST), FORMER, DIGESTS, STAMP, "rollback to revision 6", None)
+        build_rollback(read(MANIFEST), FORMER, DIGESTS, 6, STAMP, "rollback to revision 6", None)
 
 
 def restored(read):

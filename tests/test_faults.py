@@ -400,7 +400,8 @@ def test_one_watch_lags_behind_the_others(service, cluster):
 
 def test_the_ledger_is_written_by_somebody_else_in_between(service, cluster):
     service.deploy()
-    other = cluster.get(LEDGER, "configmaps")["data"].popitem()[1]
+    key, text = cluster.get(LEDGER, "configmaps")["data"].popitem()
+    other = text.replace(key, "20200101T000000.000000Z")
 
     def write():
         cluster.patch({"data": {"20200101T000000.000000Z": other}}, LEDGER, "configmaps")

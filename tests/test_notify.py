@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -103,8 +104,9 @@ def test_it_is_told_after_a_restart_when_the_chat_was_away(service, chat, cluste
     # A minute has to pass, so that nobody tells what another one is about to tell.
     (record,) = [json.loads(text) for text in cluster.get("auto-deployer-web", "configmaps")["data"].values()]
     assert record["told"] is False
-    record["claimed_at"] = record["rollout"]["finished_at"] = "2026-01-01T00:00:00Z"
-    record["rollout"]["started_at"] = "2025-12-31T23:59:18Z"
+    finished = datetime.now(UTC) - timedelta(minutes=2)
+    record["claimed_at"] = record["rollout"]["finished_at"] = finished.isoformat()
+    record["rollout"]["started_at"] = (finished - timedelta(seconds=42)).isoformat()
     data = {record["rollout"]["id"]: json.dumps(record)}
     cluster.patch({"data": data}, "auto-deployer-web", "configmaps")
     service.start()
