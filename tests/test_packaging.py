@@ -142,6 +142,7 @@ def test_the_signal_keeps_the_password_to_itself(tmp_path):
         "pw": password,
         "image": environment["IMAGE"],
         "cause": "0123456789ab by octocat",
+        "wait": True,
     }
     arguments = (tmp_path / "arguments").read_text()
     assert password not in arguments
