@@ -17,7 +17,7 @@ from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
 from rollout.notify import Notifier, write_event
 from rollout.rollback import Nowhere, way_back
-from rollout.status import Snapshot, Verdict, digests, judge, owned_replicaset, owner, unready_pods
+from rollout.status import SUPERSEDED, Snapshot, Verdict, digests, judge, owned_replicaset, owner, unready_pods
 from rollout.watch import View, Watches
 from settings import Settings
 
@@ -57,12 +57,18 @@ class Follower:
         self._shared, self._name = shared, name
         self._uid, self._generation = live["metadata"]["uid"], live["metadata"]["generation"]
         self._changed = threading.Condition()
+        self._overtaken = False
 
     def wait(self, seconds: float) -> Rollout:
         """Return how it stands when there is a verdict, when it is paused, or after so many seconds."""
         with self._changed:
             self._changed.wait_for(self._is_resting, seconds)
             return self.record.rollout
+
+    def overtake(self, newer: "Follower") -> None:
+        """Know that a newer rollout has replaced this one, if it has: stamps don't say so, but generations do."""
+        if newer._uid == self._uid and newer._generation > self._generation:
+            self._overtaken = True
 
     @property
     def has_ended(self) -> bool:
@@ -74,6 +80,10 @@ class Follower:
         metrics, rollout_id = self._shared.metrics, self.record.rollout.id
         metrics.followed.inc()
         try:
+            if self._overtaken:
+                # Nothing needs to be looked at: signals in quick succession shall not queue up here.
+                self._conclude(Verdict(Phase.SUPERSEDED, SUPERSEDED), Snapshot(None, [], [], []))
+                return
             with self._shared.watches.of(self.manifest.namespace, self.manifest.name) as view:
                 if self._write(lambda records: None if rollout_id in records else self.record):
                     self._event("Deploying", f"{self.record.cause} ({rollout_id})")

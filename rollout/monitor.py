@@ -19,7 +19,7 @@ from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
 from rollout.notify import Notifier
 from rollout.rollback import Target, way_back
-from rollout.status import REVISION, Snapshot, judge, owned_replicaset
+from rollout.status import REVISION, SUPERSEDED, Snapshot, judge, owned_replicaset
 from rollout.watch import KINDS, Watches
 from settings import Settings
 
@@ -54,7 +54,11 @@ class Monitor:
         with self._lock:
             if key in self._followers:
                 return self._followers[key]
-            follower = self._followers[key] = Follower(self._shared, name, manifest, live, record)
+            follower = Follower(self._shared, name, manifest, live, record)
+            for (namespace, deployment, _), other in self._followers.items():
+                if (namespace, deployment) == key[:2]:
+                    other.overtake(follower)
+            self._followers[key] = follower
         try:
             threading.Thread(target=self._run, args=(key, follower), name=f"follow {key}", daemon=True).start()
         except RuntimeError:  # No more threads: nobody may wait for this one.
@@ -257,9 +261,8 @@ class Monitor:
             if record is None or record.rollout.ended:
                 ended.append(record and record.rollout)
                 return None
-            message = "the Deployment got another pod template meanwhile"
             finished_at = iso(datetime.now(UTC))
-            ended.append(replace(record.rollout, phase=Phase.SUPERSEDED, message=message, finished_at=finished_at))
+            ended.append(replace(record.rollout, phase=Phase.SUPERSEDED, message=SUPERSEDED, finished_at=finished_at))
             return replace(record, rollout=ended[-1], told=True)
 
         self._ledger.change(manifest.namespace, manifest.name, live["metadata"]["uid"], decide)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from image_reference import ImageReference
 from rollout.model import Cause, Phase, Replicas
 
+SUPERSEDED = "the Deployment got another pod template meanwhile"
 REVISION = "deployment.kubernetes.io/revision"
 # How long a container may fail to be created before that is more than a node's bad moment, in seconds.
 CREATION_PATIENCE = 30
@@ -73,7 +74,7 @@ def judge(template: dict, snapshot: Snapshot, now: datetime, settle: int, starte
     if status.get("observedGeneration", 0) < deployment["metadata"]["generation"]:
         return verdict(Phase.PROGRESSING, "Kubernetes hasn't begun yet")
     if spec["template"] != template:
-        return verdict(Phase.SUPERSEDED, "the Deployment got another pod template meanwhile")
+        return verdict(Phase.SUPERSEDED, SUPERSEDED)
     if spec.get("paused"):
         return verdict(Phase.PAUSED, "the Deployment is paused; kubectl rollout resume lets it go on")
     if counts.desired == 0:
