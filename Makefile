@@ -17,6 +17,7 @@ test: $(VENV)/.installed
 	ruff format --check .
 	zizmor --offline --persona pedantic --quiet .github
 	hadolint Dockerfile
+	shellcheck .github/actions/deploy/deploy.sh .ci/run
 	python -m pytest -q --numprocesses 2 --dist loadfile
 
 bench: $(VENV)/.installed

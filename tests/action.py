@@ -1,0 +1,167 @@
+"""A composite action, run as GitHub's runner does, and a gateway in front of the service that loses what it carries."""
+
+import http.client
+import os
+import re
+import subprocess
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import yaml
+
+from tests.service import ROOT
+
+DEPLOY = ROOT / ".github" / "actions" / "deploy"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Hold what a step of a workflow left behind."""
+
+    exit_code: int
+    log: str
+    outputs: dict[str, str]
+    summary: str
+
+    def commands(self, name: str) -> list[str]:
+        """Return what was said with a workflow command, as GitHub shows it.
+
+        Between `stop-commands` and its end, GitHub takes no line for a command.
+        """
+        said, quiet = [], None
+        for line in self.log.splitlines():
+            command = re.fullmatch(r"::([\w-]+)(?: [^:]*)?::(.*)", line.lstrip())
+            if quiet is not None or command is None:
+                quiet = None if line.strip() == f"::{quiet}::" else quiet
+            elif command[1] == "stop-commands":
+                quiet = command[2]
+            elif command[1] == name:
+                said.append(command[2].replace("%0A", "\n").replace("%0D", "\r").replace("%25", "%"))
+        return said
+
+
+@dataclass
+class Runner:
+    """Run the action with a workflow's environment."""
+
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def start(self, inputs: Mapping[str, str], **environ: str) -> "Running":
+        """Start the action's only step."""
+        action = yaml.safe_load((DEPLOY / "action.yml").read_text())
+        unknown = inputs.keys() - action["inputs"].keys()
+        assert not unknown, f"GitHub only warns about inputs that don't exist: {unknown}"
+        given = {name: inputs.get(name, each.get("default", "")) for name, each in action["inputs"].items()}
+        [step] = action["runs"]["steps"]
+        assert step["shell"] == "bash"
+        folder = Path(tempfile.mkdtemp(prefix="runner-"))
+        env = {
+            "PATH": os.environ["PATH"],
+            "GITHUB_ACTION_PATH": str(DEPLOY),
+            "GITHUB_OUTPUT": str(folder / "output"),
+            "GITHUB_STEP_SUMMARY": str(folder / "summary"),
+            "GITHUB_SHA": "0123456789abcdef0123456789abcdef01234567",
+            "GITHUB_ACTOR": "octocat",
+            **{name: _expanded(value, given) for name, value in step["env"].items()},
+            **self.environ,
+            **environ,
+        }
+        # https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax#jobsjob_idstepsshell
+        command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
+        process = subprocess.Popen(
+            command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        return Running(process, folder)
+
+    def run(self, inputs: Mapping[str, str], **environ: str) -> Run:
+        """Run the action to its end."""
+        return self.start(inputs, **environ).ended()
+
+
+@dataclass
+class Running:
+    """Hold a step that runs."""
+
+    process: subprocess.Popen
+    folder: Path
+
+    def ended(self) -> Run:
+        """Wait for its end."""
+        log, _ = self.process.communicate(timeout=90)
+        summary = self.folder / "summary"
+        return Run(
+            self.process.returncode,
+            log,
+            self._outputs(),
+            summary.read_text() if summary.exists() else "",
+        )
+
+    def _outputs(self) -> dict[str, str]:
+        file = self.folder / "output"
+        return dict(line.split("=", 1) for line in file.read_text().splitlines()) if file.exists() else {}
+
+
+def _expanded(value: str, inputs: Mapping[str, str]) -> str:
+    return re.sub(r"\$\{\{ inputs\.([\w-]+) \}\}", lambda found: inputs[found[1]], value)
+
+
+class Gateway:
+    """Stand in front of the service as an Ingress does; what happens to the next requests can be told.
+
+    `next_posts` and `next_gets` hold what becomes of them, in order: `drop` (nothing arrives, the connection ends),
+    `lose` (it arrives, the answer doesn't), or a status that is answered in place of the service's.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.next_posts: list[str | int] = []
+        self.next_gets: list[str | int] = []
+        self.seen: list[tuple[str, str]] = []
+        # What of the answers is replaced by what.
+        self.replaced = ("\0", "")
+        gateway = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def _pass_on(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                gateway.seen.append((self.command, self.path))
+                queue = gateway.next_posts if self.command == "POST" else gateway.next_gets
+                fate = queue.pop(0) if queue else None
+                if isinstance(fate, int):
+                    self._answer(fate, "text/html", b"<html>Bad Gateway</html>")
+                elif fate != "drop":
+                    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=40)
+                    connection.request(self.command, self.path, body or None, dict(self.headers))
+                    answer = connection.getresponse()
+                    content = answer.read().replace(*(each.encode() for each in gateway.replaced))
+                    if fate != "lose":
+                        self._answer(answer.status, answer.headers["Content-Type"], content)
+
+            do_GET = do_POST = _pass_on
+
+            def _answer(self, status: int, kind: str, content: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *args: object) -> None:
+                """Keep quiet."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def posts(self) -> list[str]:
+        """The paths of the POSTs that came."""
+        return [path for method, path in self.seen if method == "POST"]
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._server.shutdown()
+        self._server.server_close()
