@@ -1,17 +1,23 @@
-"""Who may: passwords, one a line, in files that Kubernetes mounts from a Secret."""
+"""Who may: passwords, one a line, in files that Kubernetes mounts from a Secret; workflows that a manifest names."""
 
 import hmac
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from errors import BadRequest, NotFound, WrongPassword
+from errors import BadRequest, NotFound, Refusal, WorkflowNotAllowed, WrongPassword
 
 log = logging.getLogger(__name__)
 
 EVERY_DEPLOYMENT = "default"
+# The file of the tokens that Docker Hub's webhooks carry: they open nothing else.
+DOCKER_HUB = "dockerhub"
+# On a manifest: whose tokens open it. Several are separated by commas; all but the first may be left out.
+REPOSITORY_ID = "auto-deployer/github-repository-id"
+REF = "auto-deployer/github-ref"
+ENVIRONMENT = "auto-deployer/github-environment"
 SHORTEST = 16
 # What stands in documentation where a password should be (letters and digits only): such a line was never replaced.
 _PLACEHOLDER = re.compile(
@@ -64,26 +70,69 @@ class Passwords:
         return keys, problems
 
     def opened(self, passwords: Iterable[bytes]) -> "Opened":
-        """Return what these passwords open. Raises WrongPassword when that is nothing at all.
-
-        Every password is compared with every line, whatever deployment was asked for, so that the time says nothing.
-        """
-        keys, _ = self.read()
-        files = frozenset(key.file for key in keys for given in passwords if hmac.compare_digest(key.password, given))
+        """Return what these passwords open. Raises WrongPassword when that is nothing at all."""
+        files = self._matching(passwords) - {DOCKER_HUB}
         if not files:
             raise WrongPassword
         return Opened(files)
 
+    def check_docker_hub(self, token: bytes) -> None:
+        """Let Docker Hub's token pass. Raises WrongPassword for any other."""
+        if DOCKER_HUB not in self._matching([token]):
+            raise WrongPassword
+
+    def _matching(self, passwords: Iterable[bytes]) -> frozenset[str]:
+        # With every line, whatever was asked for, so that the time says nothing.
+        keys, _ = self.read()
+        return frozenset(key.file for key in keys for given in passwords if hmac.compare_digest(key.password, given))
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """Hold what a valid token says of the workflow that it was given to."""
+
+    repository_id: str
+    repository: str
+    ref: str
+    event: str
+    environment: str | None = None
+
+    def check(self, name: str, annotations: Mapping[str, str]) -> None:
+        """Let a workflow pass that the annotations of a manifest name.
+
+        Raises WrongPassword for one of another repository, and WorkflowNotAllowed, which says more, for one of the
+        right repository: only whoever may push there gets its tokens. By the repository's id, since names and the
+        form of `sub` change: https://docs.github.com/en/actions/reference/security/oidc
+        """
+        if self.repository_id not in _several(annotations.get(REPOSITORY_ID, "")):
+            raise WrongPassword
+        # Whoever opens one chooses what its workflow runs.
+        if self.event in ("pull_request", "pull_request_target") or self.ref.startswith("refs/pull/"):
+            raise WorkflowNotAllowed(f"this token is from a pull request, and none may deploy {name}; deploy on a push")
+        for annotation, what, mine in ((REF, "", self.ref), (ENVIRONMENT, "environment ", self.environment)):
+            allowed = _several(annotations[annotation]) if annotation in annotations else [mine]
+            if mine not in allowed:
+                own = f"{what}{mine}" if mine else f"no {what}".strip()
+                right = " or ".join(allowed) or f"nowhere: its annotation {annotation} is empty"
+                raise WorkflowNotAllowed(f"this token is from {own}; {name} may be deployed from {what}{right}")
+
 
 @dataclass(frozen=True)
 class Opened:
-    """Tell which deployments somebody may see and change."""
+    """Tell which deployments somebody may see and change.
 
-    files: frozenset[str]
+    `admit` is asked about what no password opens: it raises a Refusal unless it opens the deployment of that name.
+    """
+
+    files: frozenset[str] = frozenset()
+    admit: Callable[[str], None] | None = None
 
     def among(self, configured: list[str]) -> list[str]:
-        """Return those of the configured deployments that are opened."""
-        return [name for name in configured if EVERY_DEPLOYMENT in self.files or name in self.files]
+        """Return those of the configured deployments that are opened. Raises WrongPassword where a token opens none."""
+        opened = [name for name in configured if self._refusal(name) is None]
+        if not opened and self.admit:
+            raise next(filter(None, map(self._refusal, configured)), WrongPassword())
+        return opened
 
     def pick(self, name: str | None, configured: list[str]) -> str:
         """Return the deployment that is meant: the named one, or the only one.
@@ -92,8 +141,8 @@ class Opened:
         configured and none is named.
         """
         if name is not None:
-            if not self.among([name]):
-                raise WrongPassword
+            if refusal := self._refusal(name):
+                raise refusal
             if name not in configured:
                 raise NotFound(f"no deployment {name} is configured; {_listed(self.among(configured))}")
             return name
@@ -105,6 +154,21 @@ class Opened:
         if not opened:
             raise NotFound("no deployment is configured; put a manifest NAME.yaml into DEPLOYMENTS_DIR")
         return opened[0]
+
+    def _refusal(self, name: str) -> Refusal | None:
+        if EVERY_DEPLOYMENT in self.files or name in self.files:
+            return None
+        if self.admit is None:
+            return WrongPassword()
+        try:
+            self.admit(name)
+        except Refusal as refusal:
+            return refusal
+        return None
+
+
+def _several(annotation: str) -> list[str]:
+    return [part.strip() for part in annotation.split(",") if part.strip()]
 
 
 def _listed(names: list[str]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.datastructures import MIMEAccept
@@ -19,9 +20,9 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 import deployment_spec
 import logs
 import signals
-from access import Opened, Passwords
+from access import Opened, Passwords, Workflow
 from deployment_spec import Manifest
-from errors import Invalid, NotFound, Refusal
+from errors import Invalid, NotFound, Refusal, WrongPassword
 from rollout.cluster import Cluster
 from rollout.follower import Follower
 from rollout.ledger import Record, Records
@@ -31,6 +32,9 @@ from rollout.monitor import Monitor
 from settings import Settings
 from signals import Signal
 
+if TYPE_CHECKING:
+    import oidc
+
 log = logging.getLogger(__name__)
 
 
@@ -39,7 +43,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     _share_one_arena()
     logs.configure()
     settings = Settings.from_environ(environ)
-    passwords = Passwords(settings.passwords_dir)
+    passwords, tokens = Passwords(settings.passwords_dir), _tokens(settings)
     cluster, metrics = Cluster(settings.kubeconfig), Metrics()
     monitor = Monitor(cluster, settings, metrics)
     waiting = threading.BoundedSemaphore(MOST_WAITING)
@@ -62,7 +66,25 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
         return deployment_spec.configured(settings.deployments_dir)
 
     def opened(fields: dict | None = None) -> Opened:
-        return passwords.opened(signals.read_passwords(request, fields))
+        try:
+            return passwords.opened(signals.read_passwords(request, fields))
+        except WrongPassword:
+            token = signals.read_bearer(request)
+            # Anything else is no token: https://www.rfc-editor.org/rfc/rfc7515#section-7.1
+            if tokens is None or token is None or token.count(b".") != 2:
+                raise
+        return Opened(admit=partial(admit, tokens.workflow(token)))
+
+    def admit(workflow: Workflow, name: str) -> None:
+        """Let a workflow pass that the manifest of a deployment names."""
+        try:
+            workflow.check(name, load(name).annotations if name in configured() else {})
+        except (Invalid, WrongPassword) as error:
+            # The sender isn't told: a token with the right audience is to be had by everyone on GitHub.
+            log.warning(
+                "%s, repository id %s, doesn't open %s: %s", workflow.repository, workflow.repository_id, name, error
+            )
+            raise WrongPassword from None
 
     def load(name: str) -> Manifest:
         return deployment_spec.load(settings.deployments_dir, name)
@@ -169,14 +191,15 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     @app.get("/readyz")
     def readyz() -> Response:
         keys, problems = passwords.read()
-        if not keys:
+        usable = bool(keys) or tokens is not None
+        if not usable:
             problems = [*problems, f"there is no usable password in {settings.passwords_dir}"]
         try:
             configured()
         except NotFound as error:
-            problems, keys = [*problems, str(error)], []
-        ready = "ok" if keys else "not ready"
-        return _answer(200 if keys else 503, {"status": ready, "problems": problems}, "\n".join([ready, *problems]))
+            problems, usable = [*problems, str(error)], False
+        ready = "ok" if usable else "not ready"
+        return _answer(200 if usable else 503, {"status": ready, "problems": problems}, "\n".join([ready, *problems]))
 
     @app.before_request
     def begin() -> None:
@@ -249,6 +272,15 @@ def _share_one_arena() -> None:
     # https://man7.org/linux/man-pages/man3/mallopt.3.html
     with suppress(AttributeError):  # Another C library has no such thing.
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+
+
+def _tokens(settings: Settings) -> "oidc.Tokens | None":
+    if not settings.oidc_audience:
+        return None
+    # Only now: with the cryptography that it brings it takes some 10 MiB, which nobody else needs.
+    import oidc
+
+    return oidc.Tokens(settings.oidc_issuer, settings.oidc_audience)
 
 
 def _applied(rollout: Rollout) -> str:

@@ -49,6 +49,7 @@ class Manifest:
     file: str
     namespace: str
     name: str
+    annotations: dict[str, str]
     body: dict | None
 
 
@@ -266,7 +267,8 @@ def _parsed(file: str, content: bytes, namespace: str) -> Manifest:
     body = None
     if "spec" in document:
         body = V1Deployment.model_validate(document).model_dump(mode="json", by_alias=True, exclude_none=True)
-    return Manifest(file, metadata.get("namespace") or namespace, metadata["name"], body)
+    annotations = metadata.get("annotations") or {}
+    return Manifest(file, metadata.get("namespace") or namespace, metadata["name"], annotations, body)
 
 
 def _own_fields(document: dict) -> dict:

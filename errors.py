@@ -27,6 +27,12 @@ class WrongPassword(Refusal):
         super().__init__("wrong or missing password")
 
 
+class WorkflowNotAllowed(Refusal):
+    """The token is of the right repository, but not of what may deploy from there."""
+
+    status, reason = 403, "WorkflowNotAllowed"
+
+
 class OtherImage(Refusal):
     """The image is from a repository that the deployment doesn't run."""
 

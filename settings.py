@@ -17,6 +17,8 @@ class Settings:
     settle_seconds: int = 10
     log_tail_lines: int = 25
     notify_urls_file: Path | None = None
+    oidc_audience: str | None = None
+    oidc_issuer: str = "https://token.actions.githubusercontent.com"
     kubeconfig: str | None = None
 
     @classmethod
@@ -54,6 +56,13 @@ def _optional(value: str) -> str | None:
     return value or None
 
 
+def _issuer(value: str) -> str:
+    # In clear text only within the machine: whoever can change the keys on their way can forge any token.
+    if not re.fullmatch(r"https://[^\s/?#]+[^\s?#]*|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/[^\s?#]*)?", value):
+        raise ValueError(f"{value!r} is no issuer; write its URL, which begins with https://")
+    return value
+
+
 def _whole_number(value: str, most: int) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", value) or int(value) > most:
         raise ValueError(f"{value!r} is not a whole number from 0 to {most}")
@@ -73,5 +82,7 @@ _READERS = {
     "SETTLE_SECONDS": partial(_whole_number, most=3600),
     "LOG_TAIL_LINES": partial(_whole_number, most=1000),
     "NOTIFY_URLS_FILE": _file,
+    "OIDC_AUDIENCE": _optional,
+    "OIDC_ISSUER": _issuer,
     "KUBECONFIG": _optional,
 }

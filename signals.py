@@ -93,17 +93,25 @@ def read_passwords(request: Request, fields: dict | None = None) -> list[bytes]:
     passwords = []
     if (pw := _text(fields or {}, "pw")) is not None:
         passwords.append(pw.encode("utf-8", "surrogatepass"))
-    # Not by Werkzeug, which takes a token with an = in it for parameters.
+    if (token := read_bearer(request)) is not None:
+        passwords.append(token)
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
-        # WSGI hands over a header's bytes as latin-1: https://peps.python.org/pep-3333/#unicode-issues
-        passwords.append(token.strip().encode("latin-1", "replace"))
-    elif scheme.lower() == "basic":
+    if scheme.lower() == "basic":
         # User, colon, password: https://www.rfc-editor.org/rfc/rfc7617. What can't be read is no password.
         with suppress(ValueError):
             if password := b64decode(token.strip(), validate=True).partition(b":")[2]:
                 passwords.append(password)
     return passwords
+
+
+def read_bearer(request: Request) -> bytes | None:
+    """Read the token of an Authorization header, None where there is none."""
+    # Not by Werkzeug, which takes a token with an = in it for parameters.
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        return None
+    # WSGI hands over a header's bytes as latin-1: https://peps.python.org/pep-3333/#unicode-issues
+    return token.strip().encode("latin-1", "replace")
 
 
 def _decoded(body: bytes) -> str:

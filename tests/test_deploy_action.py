@@ -10,6 +10,7 @@ import pytest
 
 from tests.action import DEPLOY, Gateway, Runner
 from tests.conftest import deployment
+from tests.issuer import AUDIENCE, REPOSITORY_ID, Issuer
 from tests.service import PASSWORD, free_port, wait_for
 
 pytestmark = pytest.mark.skipif(not shutil.which("jq") or not shutil.which("curl"), reason="needs curl and jq")
@@ -257,6 +258,71 @@ def test_a_password_full_of_quotes_opens(runner, service):
     run = runner.run(inputs(service, password=password))
     assert run.exit_code == 0, run.log
     assert run.commands("add-mask") == [password]
+
+
+# Without a password
+
+
+@pytest.fixture
+def issuer():
+    issuer = Issuer()
+    yield issuer
+    issuer.close()
+
+
+@pytest.fixture
+def job(issuer):
+    """Run in a job that has the permission `id-token: write`."""
+    asking = {"ACTIONS_ID_TOKEN_REQUEST_URL": f"{issuer.url}/token?api-version=2.0"}
+    return Runner(asking | {"ACTIONS_ID_TOKEN_REQUEST_TOKEN": "a-token-for-a-token"})
+
+
+@pytest.fixture
+def open_service(services, issuer, cluster):
+    """Serve without a password: the manifest names the workflow."""
+    service = services(OIDC_AUDIENCE=AUDIENCE, OIDC_ISSUER=issuer.url, SETTLE_SECONDS="0")
+    service.reset(cluster.namespace)
+    service.password("default")
+    manifest = deployment()
+    annotations = {"auto-deployer/github-repository-id": REPOSITORY_ID, "auto-deployer/github-ref": "refs/heads/master"}
+    manifest["metadata"]["annotations"] = annotations
+    service.configure("web", manifest)
+    return service
+
+
+def test_a_job_without_a_password_sends_its_own_token(job, issuer, open_service, cluster):
+    run = job.run(inputs(open_service, password="", audience=AUDIENCE))
+    assert run.exit_code == 0, run.log
+    assert run.outputs["phase"] == "complete"
+    assert cluster.get("web")
+    [token] = run.commands("add-mask")
+    assert run.log.count(token) == 1
+    assert issuer.requested == [AUDIENCE]
+
+
+def test_the_audience_is_the_url_where_nothing_else_is_said(job, issuer, open_service):
+    run = job.run(inputs(open_service, password="", url=f"{open_service.url}/deployment/"))
+    assert issuer.requested == [open_service.url]
+    assert run.commands("error") == ["wrong or missing password"]
+
+
+def test_a_token_from_elsewhere_is_told_what_would_be_right(job, issuer, open_service):
+    issuer.claims = {"ref": "refs/heads/dev"}
+    run = job.run(inputs(open_service, password="", audience=AUDIENCE))
+    assert run.exit_code == 1
+    assert run.commands("error") == ["this token is from refs/heads/dev; web may be deployed from refs/heads/master"]
+
+
+def test_a_password_that_is_given_is_what_counts(job, issuer, service):
+    assert job.run(inputs(service)).exit_code == 0
+    assert issuer.requested == []
+
+
+def test_without_a_token_from_github_nothing_is_signalled(job, issuer, open_service):
+    issuer.answer = b"{}"
+    run = job.run(inputs(open_service, password="", timeout="1s"))
+    assert run.exit_code == 1
+    assert "GitHub gave no OIDC token; nothing was signalled" in run.commands("error")[0]
 
 
 # The cause

@@ -25,6 +25,27 @@ def test_an_empty_kubeconfig_is_none_as_with_kubectl():
     assert Settings.from_environ({"KUBECONFIG": ""}).kubeconfig is None
 
 
+def test_without_an_audience_no_token_is_let_in():
+    assert Settings.from_environ({"OIDC_AUDIENCE": ""}).oidc_audience is None
+    assert Settings.from_environ({}).oidc_issuer == "https://token.actions.githubusercontent.com"
+
+
+@pytest.mark.parametrize(
+    "issuer", ["https://github.example.com/_services/token", "http://127.0.0.1:8000", "http://localhost/x"]
+)
+def test_an_issuer_is_a_url(issuer):
+    assert Settings.from_environ({"OIDC_ISSUER": issuer}).oidc_issuer == issuer
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    ["", "github.com", "http://github.example.com", "http://127.0.0.1.example.com", "https://", "https://x/?y"],
+)
+def test_keys_are_never_fetched_in_clear_text_from_elsewhere(issuer):
+    with pytest.raises(ValueError, match=r"OIDC_ISSUER: .* is no issuer; write its URL, which begins with https://"):
+        Settings.from_environ({"OIDC_ISSUER": issuer})
+
+
 def test_every_bad_variable_is_named_at_once():
     with pytest.raises(ValueError, match="bad settings") as refused:
         Settings.from_environ({"DEPLOYMENTS_DIR": "", "PASSWORDS_DIR": ""})

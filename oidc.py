@@ -1,0 +1,87 @@
+"""Which workflow sent it, by the token that GitHub gives to each job. Imported only where tokens are let in."""
+
+import logging
+import time
+from threading import Lock
+
+import jwt
+
+from access import Workflow
+from errors import Unreachable, WrongPassword
+
+log = logging.getLogger(__name__)
+
+# GitHub's tokens have some 2 KiB; nothing longer is looked at.
+LONGEST_TOKEN = 16 * 1024
+# Seconds for which keys are taken as they are, and between two looks for a key that isn't among them.
+KEYS_LAST, KEYS_PAUSE = 3600, 60
+# Seconds to wait for an answer of the issuer.
+TIMEOUT = 5
+
+
+class Tokens:
+    """Check tokens of one issuer, made for one audience."""
+
+    def __init__(self, issuer: str, audience: str) -> None:
+        self._issuer, self._audience = issuer, audience
+        self._client: jwt.PyJWKClient | None = None
+        self._lock = Lock()
+        self._failed_at = 0.0
+
+    def workflow(self, token: bytes) -> Workflow:
+        """Return the workflow that a token was given to.
+
+        Raises WrongPassword for whatever isn't a valid token, and Unreachable where the issuer's keys can't be had.
+        The claims: https://docs.github.com/en/actions/reference/security/oidc#oidc-token-claims
+        """
+        if len(token) > LONGEST_TOKEN:
+            raise WrongPassword
+        try:
+            header = jwt.get_unverified_header(token)
+            # Before a key is looked for: whatever else the header says, URLs included, nobody follows it.
+            if header.get("alg") != "RS256" or not header.get("kid"):
+                raise jwt.InvalidAlgorithmError("only RS256 with a key's id is taken")
+            claims = jwt.decode(
+                token,
+                self._key(header["kid"]),
+                algorithms=["RS256"],
+                audience=self._audience,
+                issuer=self._issuer,
+                # When it was issued is no rule (RFC 7519, 4.1.6), and a clock a second behind would break it.
+                options={"require": ["aud", "exp", "iss"], "verify_iat": False},
+            )
+        # Whatever a forger writes into it: too deep, too large or of another type.
+        except (jwt.PyJWTError, ArithmeticError, AttributeError, RecursionError, TypeError, ValueError) as error:
+            # The name says it all, and the text may quote the token.
+            log.warning("a token is refused: %s", type(error).__name__)
+            raise WrongPassword from None
+        return Workflow(
+            repository_id=str(claims.get("repository_id")),
+            repository=str(claims.get("repository")),
+            ref=str(claims.get("ref")),
+            environment=str(claims["environment"]) if "environment" in claims else None,
+            event=str(claims.get("event_name")),
+        )
+
+    def _key(self, kid: str) -> jwt.PyJWK:
+        arrived = time.monotonic()
+        with self._lock:
+            # Those who waited while the issuer didn't answer needn't try one after the other.
+            if self._failed_at < arrived:
+                try:
+                    return self._keys().get_signing_key(kid)
+                except (jwt.PyJWKClientConnectionError, jwt.PyJWKSetError, OSError, ValueError) as error:
+                    problem = error
+                self._failed_at = time.monotonic()
+                log.warning("the keys of %s can't be fetched: %s", self._issuer, problem)
+        raise Unreachable(f"the keys of {self._issuer} can't be fetched, so the token can't be checked; try again")
+
+    def _keys(self) -> jwt.PyJWKClient:
+        # https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderConfig
+        if self._client is None:
+            place = f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"
+            keys_at = jwt.PyJWKClient(place, cache_jwk_set=False, timeout=TIMEOUT).fetch_data().get("jwks_uri")
+            if not isinstance(keys_at, str) or not keys_at.startswith(self._issuer.partition(":")[0] + ":"):
+                raise ValueError("no jwks_uri, or one that is less secure than the issuer")
+            self._client = jwt.PyJWKClient(keys_at, lifespan=KEYS_LAST, cooldown_duration=KEYS_PAUSE, timeout=TIMEOUT)
+        return self._client

@@ -1,0 +1,388 @@
+"""Deploying without a shared secret: GitHub's token, and every way to forge one."""
+
+import base64
+import hashlib
+import hmac
+import json
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import jwt
+import pytest
+
+import oidc
+from errors import Unreachable, WrongPassword
+from tests.conftest import InProcess, deployment
+from tests.issuer import AUDIENCE, REPOSITORY_ID, Issuer, new_key
+from tests.service import ROOT, wait_for
+
+PLAIN = "wrong or missing password\n"
+ID, REF, ENVIRONMENT = (f"auto-deployer/github-{what}" for what in ("repository-id", "ref", "environment"))
+MASTER = {ID: REPOSITORY_ID, REF: "refs/heads/master"}
+
+
+@pytest.fixture
+def issuer():
+    issuer = Issuer()
+    yield issuer
+    issuer.close()
+
+
+@pytest.fixture
+def client(issuer, admin, cluster, tmp_path):
+    """Serve with tokens of this issuer let in, and no password at all."""
+    environ = {
+        "KUBECONFIG": str(admin.kubeconfig),
+        "OIDC_AUDIENCE": AUDIENCE,
+        "OIDC_ISSUER": issuer.url,
+        "SETTLE_SECONDS": "0",
+    }
+    client = InProcess(tmp_path, **environ)
+    client.namespace = cluster.namespace
+    allow(client, MASTER)
+    return client
+
+
+def allow(client, annotations, name="web"):
+    """Let the workflows that these annotations name deploy."""
+    manifest = deployment(name)
+    manifest["metadata"]["annotations"] = annotations
+    client.configure(name, manifest)
+
+
+def signal(client, token, path="/deployment/web", **fields):
+    token = token if isinstance(token, str) else token.decode("latin-1")
+    return client.post(path, fields, Authorization=f"Bearer {token}")
+
+
+def part(content):
+    content = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+
+# Who may
+
+
+def test_a_token_deploys(client, issuer, cluster):
+    answer = signal(client, issuer.token())
+    assert answer.status == 200, answer.text
+    assert cluster.get("web")
+
+
+@pytest.mark.parametrize("path", ["/deployment", "/deployment/web"])
+def test_a_token_opens_whatever_a_password_does(client, issuer, path):
+    headers = {"Authorization": f"Bearer {issuer.token()}"}
+    assert client.post(path, {}, **headers).status == 200
+    assert client.get(f"{path}?wait=20", **headers).status == 200
+    assert client.get("/check", **headers).status == 200
+    assert client.post(f"{path}/rollback", {}, **headers).status == 409
+
+
+def test_the_service_is_ready_without_a_password(client):
+    assert client.get("/readyz").status == 200
+
+
+def test_a_password_works_beside_it(client, issuer):
+    client.password("default", "correct-horse-battery-staple")
+    assert client.signal("web").status == 200
+    assert issuer.requests == []
+    assert signal(client, issuer.token()).status == 200
+    assert signal(client, issuer.token(), pw="wrong-horse-battery-staple").status == 200
+
+
+@pytest.mark.parametrize(
+    ("annotations", "claims"),
+    [
+        ({ID: f"1, {REPOSITORY_ID} ,2"}, {}),
+        ({ID: REPOSITORY_ID}, {"ref": "refs/heads/dev"}),
+        ({ID: REPOSITORY_ID, REF: "refs/heads/master,refs/heads/dev"}, {"ref": "refs/heads/dev"}),
+        ({ID: REPOSITORY_ID, ENVIRONMENT: "production"}, {"environment": "production"}),
+        (MASTER | {ENVIRONMENT: "staging, production"}, {"environment": "production"}),
+        (MASTER, {"environment": "production", "event_name": "workflow_dispatch"}),
+        # The form of `sub` has changed, and may change again.
+        (MASTER, {"sub": "repo:octocat@583231/web@1296269:ref:refs/heads/master"}),
+        (MASTER, {"repository": "octocat/renamed"}),
+        (MASTER, {"aud": [AUDIENCE]}),
+    ],
+)
+def test_the_annotations_say_who_may(client, issuer, annotations, claims):
+    allow(client, annotations)
+    assert signal(client, issuer.token(**claims), dry_run=True).status == 200
+
+
+@pytest.mark.parametrize(
+    ("annotations", "claims", "sentence"),
+    [
+        (
+            MASTER,
+            {"ref": "refs/heads/dev"},
+            "this token is from refs/heads/dev; web may be deployed from refs/heads/master",
+        ),
+        (
+            MASTER | {REF: "refs/heads/master, refs/tags/v1"},
+            {"ref": "refs/heads/mast"},
+            "this token is from refs/heads/mast; web may be deployed from refs/heads/master or refs/tags/v1",
+        ),
+        (
+            MASTER | {ENVIRONMENT: "production"},
+            {},
+            "this token is from no environment; web may be deployed from environment production",
+        ),
+        (
+            MASTER | {ENVIRONMENT: "production"},
+            {"environment": "Production"},
+            "this token is from environment Production; web may be deployed from environment production",
+        ),
+        (
+            MASTER | {REF: ""},
+            {},
+            f"this token is from refs/heads/master; web may be deployed from nowhere: its annotation {REF} is empty",
+        ),
+        *(
+            (annotations, claims, "this token is from a pull request, and none may deploy web; deploy on a push")
+            for annotations, claims in (
+                (MASTER, {"event_name": "pull_request"}),
+                (MASTER, {"event_name": "pull_request_target"}),
+                ({ID: REPOSITORY_ID, REF: "refs/pull/1/merge"}, {"ref": "refs/pull/1/merge", "event_name": None}),
+            )
+        ),
+    ],
+)
+def test_the_right_repository_is_told_what_is_wrong(client, issuer, cluster, annotations, claims, sentence):
+    allow(client, annotations)
+    for path in ("/deployment/web", "/deployment"):
+        answer = signal(client, issuer.token(**claims), path)
+        assert (answer.status, answer.text) == (403, sentence + "\n")
+    answer = client.get("/check", Authorization=f"Bearer {issuer.token(**claims)}", Accept="application/json")
+    assert answer.json() == {"error": sentence, "reason": "WorkflowNotAllowed"}
+    assert cluster.get("web") is None
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        None,
+        {},
+        {REF: "refs/heads/master"},
+        {ID: ""},
+        {ID: "1296268, 12962690"},
+        {ID: "octocat/web"},
+        {ID: f"{REPOSITORY_ID} 2"},
+        {ID: "None"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/deployment/web", "/deployment", "/deployment/other", "/deployment/../web"])
+def test_any_other_repository_learns_nothing(client, issuer, cluster, annotations, path):
+    allow(client, annotations)
+    answer = signal(client, issuer.token(ref="refs/heads/dev"), path)
+    assert (answer.status, answer.text) == (403, PLAIN)
+    assert client.get("/check", Authorization=f"Bearer {issuer.token()}").text == PLAIN
+    assert cluster.get("web") is None
+
+
+def test_a_manifest_that_cannot_be_read_opens_nothing(client, issuer, caplog):
+    client.configure("web", "kind: [")
+    assert signal(client, issuer.token()).text == PLAIN
+    assert "octocat/web, repository id 1296269, doesn't open web: web.yaml: " in caplog.text
+
+
+def test_one_of_several_deployments_is_opened(client, issuer):
+    allow(client, {ID: "77"}, "api")
+    assert signal(client, issuer.token(), "/deployment/api").text == PLAIN
+    assert signal(client, issuer.token(), "/deployment/web", dry_run=True).status == 200
+    answer = signal(client, issuer.token(), "/deployment")
+    assert answer.status == 400
+    assert answer.text.endswith("name one in the URL: there is /deployment/web\n")
+    checked = client.get("/check", Authorization=f"Bearer {issuer.token()}")
+    assert checked.text == "ok: web: a deploy would work\n"
+    assert client.get("/check/api", Authorization=f"Bearer {issuer.token()}").text == PLAIN
+
+
+# Forgeries
+
+
+def unsigned(issuer, alg="none"):
+    return f"{part({'alg': alg, 'kid': 'first', 'typ': 'JWT'})}.{part(issuer.payload())}."
+
+
+def signed_with_the_public_key(issuer, alg="HS256"):
+    head = f"{part({'alg': alg, 'kid': 'first', 'typ': 'JWT'})}.{part(issuer.payload())}"
+    return f"{head}.{part(hmac.digest(issuer.public_pem(), head.encode(), hashlib.sha256))}"
+
+
+def with_header(issuer, **header):
+    key = header.pop("key", None) or issuer.keys["first"]
+    return jwt.encode(issuer.payload(), key, algorithm="RS256", headers=header)
+
+
+FORGERIES = {
+    "none": unsigned,
+    "NONE": lambda issuer: unsigned(issuer, "NONE"),
+    "the public key as a secret": signed_with_the_public_key,
+    "the public key as a secret, under RS256": lambda issuer: signed_with_the_public_key(issuer, "RS256"),
+    "another algorithm of the same key": lambda issuer: jwt.encode(
+        issuer.payload(), issuer.keys["first"], algorithm="RS512", headers={"kid": "first"}
+    ),
+    "another key": lambda issuer: with_header(issuer, kid="first", key=new_key()),
+    "a key of its own in its header": lambda issuer: with_header(
+        issuer, kid="first", key=new_key(), jwk={"kty": "oct", "k": part(b"x" * 32)}
+    ),
+    "another audience": lambda issuer: issuer.token(aud="https://elsewhere.example.com"),
+    "our audience with a slash": lambda issuer: issuer.token(aud=f"{AUDIENCE}/"),
+    "no audience": lambda issuer: issuer.token(aud=None),
+    "another issuer": lambda issuer: issuer.token(iss="https://token.actions.githubusercontent.com"),
+    "our issuer with a slash": lambda issuer: issuer.token(iss=f"{issuer.url}/"),
+    "no issuer": lambda issuer: issuer.token(iss=None),
+    "expired": lambda issuer: issuer.token(exp=int(time.time()) - 1),
+    "no expiry": lambda issuer: issuer.token(exp=None),
+    "an expiry that is no number": lambda issuer: issuer.token(exp="tomorrow"),
+    "not yet valid": lambda issuer: issuer.token(nbf=int(time.time()) + 60),
+    "no repository": lambda issuer: issuer.token(repository_id=None),
+    "a list of repositories": lambda issuer: issuer.token(repository_id=[REPOSITORY_ID]),
+    "no kid": lambda issuer: issuer.token(kid=None),
+    "an unknown kid": lambda issuer: with_header(issuer, kid="unknown"),
+    "a kid that is a URL": lambda issuer: with_header(issuer, kid=f"{issuer.url}/forged"),
+    "a kid that is a path": lambda issuer: with_header(issuer, kid="../../../dev/null"),
+    "URLs of keys": lambda issuer: with_header(
+        issuer, kid="other", jku=f"{issuer.url}/forged", x5u=f"{issuer.url}/forged"
+    ),
+    "a critical extension": lambda issuer: with_header(issuer, kid="first", crit=["b64"], b64=False),
+    "the claims of another": lambda issuer: ".".join(
+        [*issuer.token(repository_id="1").split(".")[:1], part(issuer.payload()), issuer.token().split(".")[2]]
+    ),
+    "a cut one": lambda issuer: issuer.token()[:-10],
+    "two dots": lambda issuer: "..",
+    "no JSON": lambda issuer: f"{part(b'{')}.{part(b'}')}.x",
+    "too deep": lambda issuer: f"{part(b'[' * 11_000)}.{part({})}.x",
+    "no object": lambda issuer: f"{part([])}.{part([])}.x",
+    "not UTF-8": lambda issuer: "\xff.\xfe.\xfd",
+    "1 MB": lambda issuer: issuer.token(padding="x" * 750_000),
+}
+
+
+@pytest.mark.parametrize("forged", FORGERIES.values(), ids=FORGERIES.keys())
+def test_no_forgery_opens_anything(client, issuer, cluster, caplog, forged):
+    assert signal(client, issuer.token(), dry_run=True).status == 200
+    token = forged(issuer)
+    caplog.clear()
+    for path in ("/deployment/web", "/deployment", "/deployment/nothing"):
+        answer = signal(client, token, path)
+        assert (answer.status, answer.text) == (403, PLAIN)
+    assert client.get("/deployment/web", Authorization=f"Bearer {token}").text == PLAIN
+    assert cluster.get("web") is None
+    assert "/forged" not in issuer.requests
+    assert token not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_a_token_in_the_body_opens_nothing(client, issuer):
+    assert client.post("/deployment/web", {"pw": issuer.token()}).text == PLAIN
+
+
+def test_switched_off_no_token_opens_anything(issuer, admin, cluster, tmp_path):
+    client = InProcess(tmp_path, KUBECONFIG=str(admin.kubeconfig), OIDC_ISSUER=issuer.url)
+    client.reset(cluster.namespace)
+    allow(client, MASTER)
+    assert signal(client, issuer.token()).text == PLAIN
+    assert issuer.requests == []
+
+
+def test_switched_off_it_takes_no_memory(tmp_path):
+    script = "import sys, app; app.create_app(); print({'oidc', 'jwt', 'cryptography'} & set(sys.modules))"
+    environ = {"DEPLOYMENTS_DIR": str(tmp_path), "PASSWORDS_DIR": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert run.stdout == "set()\n", run.stderr
+
+
+def test_a_token_of_a_megabyte_under_uwsgi(services, issuer, cluster):
+    service = services("oidc", OIDC_AUDIENCE=AUDIENCE, OIDC_ISSUER=issuer.url)
+    service.reset(cluster.namespace)
+    allow(service, MASTER)
+    head = f"GET /deployment/web HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {FORGERIES['1 MB'](issuer)}\r\n\r\n"
+    assert b"200 OK" not in service.raw(head.encode())
+    assert signal(service, issuer.token()).status == 200
+
+
+# The keys
+
+
+def test_the_keys_are_fetched_once(client, issuer):
+    for _ in range(3):
+        assert signal(client, issuer.token(), dry_run=True).status == 200
+    assert issuer.requests == ["/.well-known/openid-configuration", "/keys"]
+
+
+def test_unknown_kids_make_no_more_than_a_request_a_minute(client, issuer):
+    signal(client, issuer.token(), dry_run=True)
+    for kid in "abcdef":
+        assert signal(client, with_header(issuer, kid=kid)).text == PLAIN
+    assert issuer.requests == ["/.well-known/openid-configuration", "/keys"]
+
+
+def test_a_new_key_is_found(issuer, monkeypatch):
+    monkeypatch.setattr(oidc, "KEYS_PAUSE", 0)
+    tokens = oidc.Tokens(issuer.url, AUDIENCE)
+    tokens.workflow(issuer.token().encode())
+    issuer.keys["second"] = new_key()
+    issuer.published = ["second"]
+    assert tokens.workflow(issuer.token("second").encode()).repository_id == REPOSITORY_ID
+    # And the old one is gone.
+    with pytest.raises(WrongPassword):
+        tokens.workflow(issuer.token("first").encode())
+
+
+def test_an_issuer_that_is_away_is_no_open_door(client, issuer, cluster):
+    issuer.close()
+    answer = signal(client, issuer.token())
+    assert answer.status == 503
+    assert answer.text.startswith(f"the keys of {issuer.url} can't be fetched")
+    assert cluster.get("web") is None
+    issuer.open()
+    assert signal(client, issuer.token()).status == 200
+
+
+def test_known_keys_need_no_issuer(client, issuer):
+    assert signal(client, issuer.token(), dry_run=True).status == 200
+    issuer.close()
+    assert signal(client, issuer.token(), dry_run=True).status == 200
+    issuer.open()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"<html>", b"[]", b"{}", b'{"jwks_uri": 1}', b'{"jwks_uri": "file:///etc/passwd"}', b'{"keys": 1}']
+)
+def test_an_issuer_that_answers_nonsense_is_no_open_door(client, issuer, cluster, answer):
+    issuer.answer = answer
+    assert signal(client, issuer.token()).status in (403, 503)
+    issuer.answer = None
+    assert signal(client, issuer.token()).status == 200
+
+
+def test_those_who_wait_for_an_issuer_that_fails_wait_once(issuer):
+    tokens, token, callers = oidc.Tokens(issuer.url, AUDIENCE), issuer.token().encode(), 20
+    issuer.answer = b""
+    issuer.open_from.clear()
+    lock, arrived = tokens._lock, []
+
+    class Counted:
+        def __enter__(self):
+            arrived.append(1)
+            lock.acquire()
+
+        def __exit__(self, *error):
+            lock.release()
+
+    tokens._lock = Counted()
+
+    def refused(_):
+        with pytest.raises(Unreachable):
+            tokens.workflow(token)
+
+    with ThreadPoolExecutor(callers) as pool:
+        waiting = pool.map(refused, range(callers))
+        wait_for(lambda: len(arrived) == callers)
+        issuer.open_from.set()
+        list(waiting)
+    assert issuer.requests == ["/.well-known/openid-configuration"]
