@@ -9,7 +9,6 @@ import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,15 +16,15 @@ from flask import Flask, Response, g, jsonify, request
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-import deployment_spec
 import logs
 import signals
 from access import Opened, Passwords, Workflow
-from deployment_spec import Manifest
+from deployer import Deployer, Repeated
+from docker_hub import Push
 from errors import Invalid, NotFound, Refusal, WrongPassword
 from rollout.cluster import Cluster
 from rollout.follower import Follower
-from rollout.ledger import Record, Records
+from rollout.ledger import Records
 from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
 from rollout.monitor import Monitor
@@ -46,24 +45,13 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     passwords, tokens = Passwords(settings.passwords_dir), _tokens(settings)
     cluster, metrics = Cluster(settings.kubeconfig), Metrics()
     monitor = Monitor(cluster, settings, metrics)
+    deployer = Deployer(cluster, settings, monitor)
     waiting = threading.BoundedSemaphore(MOST_WAITING)
     app = Flask(__name__, static_folder=None)
     app.url_map.strict_slashes = False
     # `//web` is another name than `web`, and none that exists.
     app.url_map.merge_slashes = False
     passwords.read()  # What is wrong with them stands in the log from the start.
-
-    def loadable() -> list[tuple[str, Manifest]]:
-        found = []
-        # /check and each signal say what is wrong with them.
-        with suppress(NotFound):
-            for name in configured():
-                with suppress(Invalid):
-                    found.append((name, load(name)))
-        return found
-
-    def configured() -> list[str]:
-        return deployment_spec.configured(settings.deployments_dir)
 
     def opened(fields: dict | None = None) -> Opened:
         try:
@@ -78,7 +66,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     def admit(workflow: Workflow, name: str) -> None:
         """Let a workflow pass that the manifest of a deployment names."""
         try:
-            workflow.check(name, load(name).annotations if name in configured() else {})
+            workflow.check(name, deployer.load(name).annotations if name in deployer.configured() else {})
         except (Invalid, WrongPassword) as error:
             # The sender isn't told: a token with the right audience is to be had by everyone on GitHub.
             log.warning(
@@ -86,30 +74,8 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
             )
             raise WrongPassword from None
 
-    def load(name: str) -> Manifest:
-        return deployment_spec.load(settings.deployments_dir, name)
-
-    def apply(name: str, signal: Signal) -> tuple[Manifest, dict, Record]:
-        """Send the deployment; return its manifest, the API server's answer, and the rollout that begins."""
-        manifest = load(name)
-        build = partial(deployment_spec.build, manifest, signal, deployment_spec.new_stamp())
-        try:
-            live = cluster.apply(manifest.namespace, manifest.name, build, signal.dry_run)
-        except Invalid as error:
-            raise Invalid(f"{manifest.file}: {error}", error.reason) from error
-        automatic = settings.rollback_on_failure if signal.rollback_on_failure is None else signal.rollback_on_failure
-        return manifest, live, Record.begun(live, signal.image, automatic)
-
     def answer(follower: Follower, seconds: float) -> Response:
         """Answer at once, or when the rollout has ended, as the sender wants it."""
-        begun = follower.record.rollout
-        log.info(
-            "Deployment %s/%s: %s",
-            begun.namespace,
-            begun.deployment,
-            follower.record.cause,
-            extra={"deployment": begun.deployment, "namespace": begun.namespace, "id": begun.id},
-        )
         if not seconds:
             rollout, known = follower.record.rollout, monitor.known(follower.manifest)
             return _answer(200, _rollout_json(rollout, known), _applied(rollout))
@@ -125,41 +91,51 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     @app.post("/deployment/<path:name>")
     def deploy(name: str | None = None) -> Response:
         fields = signals.read_fields(request)
-        g.deployment = name = opened(fields).pick(name, configured())
+        g.deployment = name = opened(fields).pick(name, deployer.configured())
         signal = Signal.from_fields(fields)
-        manifest, live, record = apply(name, signal)
         if signal.dry_run:
-            rollout = replace(
-                record.rollout,
-                phase=Phase.COMPLETE,
-                message="dry run: the API server accepts it all, and nothing was changed",
-                finished_at=record.rollout.started_at,
-            )
+            rollout = deployer.rehearse(name, signal)
             return _answer(200, _rollout_json(rollout, {}), _applied(rollout))
-        return answer(monitor.begin(name, manifest, live, record), signal.wait)
+        return answer(deployer.deploy(name, signal), signal.wait)
 
     @app.post("/deployment/rollback")
     @app.post("/deployment/<path:name>/rollback")
     def rollback(name: str | None = None) -> Response:
         fields = signals.read_fields(request)
-        g.deployment = name = opened(fields).pick(name, configured())
+        g.deployment = name = opened(fields).pick(name, deployer.configured())
         signal = Signal.from_rollback_fields(fields)
-        return answer(monitor.rollback(name, load(name), signal.revision, signal.cause), signal.wait)
+        return answer(deployer.roll_back(name, signal), signal.wait)
+
+    @app.post("/dockerhub/<path:token>")
+    def redeploy(token: str) -> Response:
+        passwords.check_docker_hub(token.encode())
+        push = Push.from_fields(signals.read_fields(request))
+        outcomes, refusal = [], None
+        for name, manifest in deployer.loadable():
+            try:
+                if follower := deployer.deploy_pushed(name, manifest, push):
+                    outcomes.append(_outcome(name, "deploying", follower.record.rollout.id))
+            except Repeated:
+                outcomes.append(_outcome(name, "already"))
+            except Refusal as error:
+                refusal = refusal or error
+                outcomes.append(_outcome(name, "refused", message=str(error)))
+        return _push_answer(push, outcomes, refusal)
 
     @app.get("/deployment")
     @app.get("/deployment/<path:name>")
     def show(name: str | None = None) -> Response:
         if name and f"/{name}".endswith("/rollback"):
             raise MethodNotAllowed(["POST"])
-        g.deployment = name = opened().pick(name, configured())
+        g.deployment = name = opened().pick(name, deployer.configured())
         seconds = signals.read_wait_argument(request)
         if seconds and not waiting.acquire(blocking=False):
-            rollout, records = monitor.rollout(name, load(name), request.args.get("id"), 0)
+            rollout, records = monitor.rollout(name, deployer.load(name), request.args.get("id"), 0)
             if rollout.phase is not Phase.PROGRESSING:
                 return _rollout_answer(rollout, records)
             return _all_busy(rollout, records)
         try:
-            return _rollout_answer(*monitor.rollout(name, load(name), request.args.get("id"), seconds))
+            return _rollout_answer(*monitor.rollout(name, deployer.load(name), request.args.get("id"), seconds))
         finally:
             if seconds:
                 waiting.release()
@@ -172,14 +148,13 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     @app.get("/check/<path:name>")
     def check(name: str | None = None) -> Response:
         keys = opened()
-        names = [keys.pick(name, configured())] if name is not None else keys.among(configured())
+        names = [keys.pick(name, deployer.configured())] if name is not None else keys.among(deployer.configured())
         if not names:
             raise Invalid("there is no deployment to check; put a manifest NAME.yaml into DEPLOYMENTS_DIR")
         problems = {}
         for each in names:
             try:
-                manifest, *_ = apply(each, Signal(dry_run=True))
-                monitor.check(manifest)
+                deployer.check(each)
             except Refusal as error:
                 problems[each] = str(error).splitlines()
         return _check_answer(names, problems)
@@ -195,7 +170,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
         if not usable:
             problems = [*problems, f"there is no usable password in {settings.passwords_dir}"]
         try:
-            configured()
+            deployer.configured()
         except NotFound as error:
             problems, usable = [*problems, str(error)], False
         ready = "ok" if usable else "not ready"
@@ -214,15 +189,17 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
             metrics.signals.labels(g.get("deployment", ""), str(response.status_code)).inc()
         # The kubelet's probes, several a minute for ever, would bury the rest.
         probe = request.path in ("/healthz", "/readyz") and response.status_code == 200
+        # Behind it stands a secret, however it is misspelt.
+        path = re.sub(r"(?is)(dockerhub).+", r"\1/…", request.path)
         log.log(
             logging.DEBUG if probe else logging.INFO,
             "%s %s %s",
             request.method,
-            request.path,
+            path,
             response.status_code,
             extra={
                 "method": request.method,
-                "path": request.path,
+                "path": path,
                 "status": response.status_code,
                 "milliseconds": round((time.monotonic() - g.began) * 1000, 1),
             },
@@ -250,7 +227,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
         sentence = f"internal error; the log tells more under request_id {g.request_id}"
         return _answer(500, {"error": sentence, "reason": "InternalError"}, sentence)
 
-    threading.Thread(target=monitor.resume, args=(loadable,), name="resume", daemon=True).start()
+    threading.Thread(target=monitor.resume, args=(deployer.loadable,), name="resume", daemon=True).start()
     return app
 
 
@@ -314,6 +291,22 @@ def _check_answer(names: list[str], problems: dict[str, list[str]]) -> Response:
     if problems:
         body |= {"error": "\n".join(lines), "reason": "Invalid"}
     return _answer(422 if problems else 200, body, "\n".join(lines))
+
+
+def _outcome(name: str, outcome: str, rollout_id: str | None = None, message: str | None = None) -> dict:
+    said = {
+        "deploying": f"deploying, id {rollout_id}",
+        "already": "already deploying, for another webhook of this push",
+    }
+    return {"deployment": name, "outcome": outcome, "id": rollout_id, "message": message or said[outcome]}
+
+
+def _push_answer(push: Push, outcomes: list[dict], refusal: Refusal | None) -> Response:
+    body, lines = {"deployments": outcomes}, [f"{each['deployment']}: {each['message']}" for each in outcomes]
+    if refusal:
+        return _answer(refusal.status, body | {"error": "\n".join(lines), "reason": refusal.reason}, "\n".join(lines))
+    lines = lines or [f"nothing to do: no deployment runs {push.image}"]
+    return _answer(200, body, "\n".join(f"ok: {line}" for line in lines))
 
 
 def _answer(status: int, body: dict, text: str) -> Response:

@@ -186,6 +186,18 @@ def image_of(template: dict, wanted: str | None) -> str:
     return wanted if wanted in images else images[0]
 
 
+def images(manifest: Manifest, live: dict | None) -> list[str]:
+    """Return the images that the next signal without `image` would run: the manifest's, or else the live ones."""
+    if manifest.body is not None:
+        return [container["image"] for container in _containers(manifest.body["spec"]["template"])]
+    if live is None:
+        return []
+    template = live["spec"]["template"]
+    named = _unpinned(template)
+    present = [named.get(container["name"], container["image"]) for container in _containers(template)]
+    return [image for image in present if _repository(image)]
+
+
 def _replacing(body: dict, live: dict) -> dict:
     # `$patch: replace`: the spec becomes exactly the manifest's, and a field that was taken out of it is gone.
     # https://github.com/kubernetes/community/blob/main/contributors/devel/sig-api-machinery/strategic-merge-patch.md

@@ -33,6 +33,12 @@ class WorkflowNotAllowed(Refusal):
     status, reason = 403, "WorkflowNotAllowed"
 
 
+class NotDockerHub(Refusal):
+    """The webhook says that it comes from elsewhere."""
+
+    status, reason = 403, "NotDockerHub"
+
+
 class OtherImage(Refusal):
     """The image is from a repository that the deployment doesn't run."""
 

@@ -189,6 +189,11 @@ def _flag(fields: dict, name: str) -> bool | None:
     return value
 
 
+def printable(text: str) -> str:
+    """Return a text without what no annotation should hold, on one line."""
+    return " ".join(_UNPRINTABLE.sub("", text).split())
+
+
 def _cause(fields: dict) -> str | None:
     cause = _text(fields, "cause")
     if cause is not None and len(cause) > LONGEST_CAUSE:

@@ -181,7 +181,7 @@ def test_ports_are_named_and_found(container):
 def test_the_ingress_routes_only_what_senders_need():
     ingress = only("Ingress")
     [rule] = ingress["spec"]["rules"]
-    assert {path["path"] for path in rule["http"]["paths"]} == {"/deployment", "/check"}
+    assert {path["path"] for path in rule["http"]["paths"]} == {"/deployment", "/dockerhub", "/check"}
     assert {path["pathType"] for path in rule["http"]["paths"]} == {"Prefix"}
     assert [tls["hosts"] for tls in ingress["spec"]["tls"]] == [[rule["host"]]]
     assert "annotations" not in ingress["metadata"], "they would be a single controller's"

@@ -185,6 +185,8 @@ def test_every_form_of_a_body_is_read(app, path):
 
 def test_answers(client):
     """Real answers are what the document says."""
+    client.password("dockerhub", "9f86d081884c7d659a2feaa0")
+    hook = {"push_data": {"tag": "1"}, "repository": {"repo_name": "acme/web"}}
     password = {"Authorization": "Bearer correct horse battery staple", "Accept": "application/json"}
     asked = [
         ("POST", "/deployment", "/deployment", {"dry_run": True}),
@@ -195,6 +197,9 @@ def test_answers(client):
         ("POST", "/deployment/rollback", "/deployment/rollback", {}),
         ("GET", "/deployment/{name}", "/deployment/web", None),
         ("GET", "/deployment", "/deployment?id=other", None),
+        ("POST", "/dockerhub/{token}", "/dockerhub/9f86d081884c7d659a2feaa0", hook),
+        ("POST", "/dockerhub/{token}", "/dockerhub/9f86d081884c7d659a2feaa0", hook | {"callback_url": "https://x"}),
+        ("POST", "/dockerhub/{token}", "/dockerhub/wrong", hook),
         ("GET", "/check", "/check", None),
         ("GET", "/healthz", "/healthz", None),
         ("GET", "/readyz", "/readyz", None),

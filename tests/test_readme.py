@@ -45,7 +45,7 @@ def documented_routes() -> set[tuple[str, str]]:
 def test_routes(tmp_path):
     app = create_app({"DEPLOYMENTS_DIR": str(tmp_path), "PASSWORDS_DIR": str(tmp_path)})
     routes = {
-        (method, re.sub(r"<[^>]+>", "NAME", rule.rule))
+        (method, re.sub(r"<(?:\w+:)?(\w+)>", lambda found: found[1].upper(), rule.rule))
         for rule in app.url_map.iter_rules()
         for method in rule.methods - {"HEAD", "OPTIONS"}
     }
