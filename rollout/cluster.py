@@ -115,14 +115,17 @@ class Cluster:
         except NotFound:
             return None
 
-    def list_all(self, kind: str, namespace: str, labels: dict[str, str] | None = None) -> dict:
+    def list_all(
+        self, kind: str, namespace: str, labels: dict[str, str] | None = None, name: str | None = None
+    ) -> dict:
         """Return the list of the objects of a kind in a namespace, with the resourceVersion to watch from."""
         selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
-        return self._call("GET", _path(kind, namespace), {"labelSelector": selector} if selector else {})
+        query = ({"labelSelector": selector} if selector else {}) | _only(name)
+        return self._call("GET", _path(kind, namespace), query)
 
-    def pages(self, kind: str, namespace: str) -> Iterator[dict]:
+    def pages(self, kind: str, namespace: str, name: str | None = None) -> Iterator[dict]:
         """Yield the list of a kind page by page: a namespace may hold thousands. Raises Expired in between."""
-        query = {"limit": str(PAGE)}
+        query = {"limit": str(PAGE)} | _only(name)
         while True:
             page = self._call("GET", _path(kind, namespace), query)
             yield page
@@ -130,9 +133,9 @@ class Cluster:
                 return
             query["continue"] = after
 
-    def watch(self, kind: str, namespace: str, resource_version: str) -> "Stream":
+    def watch(self, kind: str, namespace: str, resource_version: str, name: str | None = None) -> "Stream":
         """Open a stream of what changes from a resourceVersion on. Raises Expired when the server knows it no more."""
-        query = {
+        query = _only(name) | {
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": resource_version,
@@ -251,6 +254,10 @@ class Cluster:
 def _path(kind: str, namespace: str, name: str = "") -> str:
     group = "/apis/apps/v1" if kind in ("deployments", "replicasets") else "/api/v1"
     return f"{group}/namespaces/{namespace}/{kind}" + (f"/{name}" if name else "")
+
+
+def _only(name: str | None) -> dict[str, str]:
+    return {"fieldSelector": f"metadata.name={name}"} if name else {}
 
 
 def refusal(error: ApiException) -> Refusal:

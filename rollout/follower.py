@@ -63,7 +63,7 @@ class Follower:
         """Return how it stands when there is a verdict, when it is paused, or after so many seconds."""
         with self._changed:
             self._changed.wait_for(self._is_resting, seconds)
-            return self.record.rollout
+            return self.record.told_rollout
 
     def overtake(self, newer: "Follower") -> None:
         """Know that a newer rollout has replaced this one, if it has: stamps don't say so, but generations do."""
@@ -216,14 +216,15 @@ class Follower:
     def _compared(self, ended: Record, records: Records, snapshot: Snapshot) -> Record:
         """Add what the records say: what has changed since it last worked, and whether there is a way back."""
         last = next((each for each in records.values() if each.worked and each.rollout.id < ended.rollout.id), None)
-        if ended.rollout.phase is not Phase.FAILED or last is None:
+        if ended.rollout.phase is not Phase.FAILED:
             return ended
-        differences = changes(last.template, ended.template)
-        rollout = replace(ended.rollout, changes=differences, changed_since=last.rollout.revision)
-        rollback = "none"
+        rollout, rollback = ended.rollout, "none"
+        if last:
+            differences = changes(last.template, ended.template)
+            rollout = replace(rollout, changes=differences, changed_since=last.rollout.revision)
         if ended.rollback_on_failure and not ended.is_rollback and snapshot.deployment:
             try:
-                rollback = "pending" if way_back(records, snapshot).verified else "none"
+                rollback = "pending" if way_back(records, snapshot).is_safe else "none"
             except Nowhere as error:
                 log.warning("no rollback: %s", error, extra=self._extra())
         return replace(ended, rollout=rollout, rollback=rollback)

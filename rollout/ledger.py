@@ -72,6 +72,14 @@ class Record:
         """Whether something is left to do after the verdict."""
         return self.rollout.ended and (self.rollback == "pending" or not self.told)
 
+    @property
+    def told_rollout(self) -> Rollout:
+        """The rollout as it is answered: until it is rolled back, a failure that shall be isn't the last word."""
+        if self.rollback != "pending":
+            return self.rollout
+        message = f"it has failed ({self.rollout.message}) and is being rolled back"
+        return replace(self.rollout, phase=Phase.PROGRESSING, message=message, finished_at=None)
+
     def as_history(self) -> dict:
         """Return the line that a history has for it."""
         fields = ("id", "revision", "image", "digest", "phase", "started_at", "finished_at")

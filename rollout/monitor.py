@@ -18,7 +18,7 @@ from rollout.ledger import Ledger, Record, Records
 from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
 from rollout.notify import Notifier
-from rollout.rollback import Target, way_back
+from rollout.rollback import Nowhere, Target, way_back
 from rollout.status import REVISION, SUPERSEDED, Snapshot, judge, owned_replicaset
 from rollout.watch import KINDS, Watches
 from settings import Settings
@@ -45,7 +45,7 @@ class Monitor:
         self._shared = Shared(cluster, settings, metrics, self._watches, self._ledger, notifier, self._roll_back_failed)
         self._lock = threading.Lock()
         self._followers: dict[Key, Follower] = {}
-        self._finishing: set[Key] = set()
+        self._finishing: dict[Key, Follower] = {}
         self._ended: OrderedDict[Key, Rollout] = OrderedDict()
 
     def begin(self, name: str, manifest: Manifest, live: dict, record: Record) -> Follower:
@@ -69,12 +69,7 @@ class Monitor:
 
     def rollback(self, name: str, manifest: Manifest, revision: int | None, cause: str | None) -> Follower:
         """Go back to what ran before, or to a revision. Raises NotFound, Nowhere or Conflict (paused)."""
-        live = self._live(manifest)
-        records = self._ledger.read(manifest.namespace, manifest.name)
-        labels = live["spec"]["selector"].get("matchLabels")
-        replicasets = self._cluster.list_all("replicasets", manifest.namespace, labels)["items"]
-        target = way_back(records, Snapshot(live, replicasets, [], []), revision)
-        return self._roll_back(name, manifest, target, cause)
+        return self._roll_back(name, manifest, self._target(manifest, revision), cause)
 
     def rollout(self, name: str, manifest: Manifest, rollout_id: str | None, seconds: float) -> tuple[Rollout, Records]:
         """Tell how a rollout goes, the newest without an id, after waiting for its verdict; and what is recorded.
@@ -95,6 +90,7 @@ class Monitor:
         found = self._take_up(name, manifest, live, records)
         self._finish_others(name, manifest, live, records, older_than=TELLING_TAKES)
         if found and rollout_id in (None, found.record.rollout.id):
+            found = self._finishing.get((*place, found.record.rollout.id), found)
             return found.wait(seconds), self.recorded(manifest)
         if rollout_id is None:
             return self._observe(manifest, live, seconds), records
@@ -121,8 +117,9 @@ class Monitor:
         namespace, name = manifest.namespace, manifest.name
         for kind in KINDS:
             # Nothing is that is named like this: only the right is tried.
-            listed = self._cluster.list_all(kind, namespace, {"auto-deployer/check": "none"})
-            self._cluster.watch(kind, namespace, listed["metadata"]["resourceVersion"]).close()
+            only = name if kind == "deployments" else None
+            listed = self._cluster.list_all(kind, namespace, {"auto-deployer/check": "none"}, only)
+            self._cluster.watch(kind, namespace, listed["metadata"]["resourceVersion"], only).close()
         self._cluster.warnings(namespace, name)
         with suppress(NotFound, Invalid):
             self._cluster.read_log(namespace, f"{name}-auto-deployer-check", name, previous=False, lines=1)
@@ -213,14 +210,13 @@ class Monitor:
                 with self._lock:
                     if key in self._finishing:
                         continue
-                    self._finishing.add(key)
-                follower = Follower(self._shared, name, manifest, live, record)
+                    follower = self._finishing[key] = Follower(self._shared, name, manifest, live, record)
                 threading.Thread(target=self._finish, args=(key, follower), daemon=True).start()
 
     def _finish(self, key: Key, follower: Follower) -> None:
         follower.finish()
         with self._lock:
-            self._finishing.discard(key)
+            self._finishing.pop(key, None)
 
     def _observe(self, manifest: Manifest, live: dict, seconds: float) -> Rollout:
         """Follow a rollout that somebody else has started for as long as a request lasts; nothing is recorded."""
@@ -259,7 +255,7 @@ class Monitor:
         def decide(records: Records) -> Record | None:
             record = records.get(rollout_id)
             if record is None or record.rollout.ended:
-                ended.append(record and record.rollout)
+                ended.append(record and record.told_rollout)
                 return None
             finished_at = iso(datetime.now(UTC))
             ended.append(replace(record.rollout, phase=Phase.SUPERSEDED, message=SUPERSEDED, finished_at=finished_at))
@@ -272,9 +268,17 @@ class Monitor:
 
     # The way back
 
-    def _roll_back_failed(self, name: str, manifest: Manifest, failed: Record) -> int:
+    def _target(self, manifest: Manifest, revision: int | None = None) -> Target:
+        live = self._live(manifest)
         records = self._ledger.read(manifest.namespace, manifest.name)
-        target = way_back(records, Snapshot(self._live(manifest), [], [], []))  # Only to what is recorded.
+        labels = live["spec"]["selector"].get("matchLabels")
+        replicasets = self._cluster.list_all("replicasets", manifest.namespace, labels)["items"]
+        return way_back(records, Snapshot(live, replicasets, [], []), revision)
+
+    def _roll_back_failed(self, name: str, manifest: Manifest, failed: Record) -> int:
+        target = self._target(manifest)
+        if not target.is_safe:
+            raise Nowhere("nothing that is known to have worked is left to roll back to")
         self._roll_back(name, manifest, target, cause=None, only_over=failed.template)
         return target.revision
 

@@ -17,12 +17,18 @@ class Nowhere(Conflict):
 
 @dataclass(frozen=True)
 class Target:
-    """Name what a rollback goes back to."""
+    """Name what a rollback goes back to; `verified`: it is recorded to have worked, `serving`: its pods still do."""
 
     template: dict
     digests: dict[str, str]
     revision: int
     verified: bool = True
+    serving: bool = False
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether nobody needs to decide on it: it has worked before."""
+        return self.verified or self.serving
 
 
 def way_back(records: Records, snapshot: Snapshot, revision: int | None = None) -> Target:
@@ -51,20 +57,21 @@ def way_back(records: Records, snapshot: Snapshot, revision: int | None = None) 
 
 
 def _previous_replicaset(records: Records, snapshot: Snapshot, running: dict) -> Target:
-    # What ran before this service came: nobody knows whether it worked.
+    # What ran before this service came: whether it worked is known only while its pods are still there.
     live = snapshot.deployment["spec"]["template"]
     uid = snapshot.deployment["metadata"]["uid"]
     numbered = []
     for replicaset in snapshot.replicasets:
         revision = int((replicaset["metadata"].get("annotations") or {}).get(REVISION) or 0)
         if owner(replicaset) == uid and revision:
-            numbered.append((revision, without_hash(replicaset["spec"]["template"])))
+            serving = replicaset.get("status", {}).get("availableReplicas", 0) > 0
+            numbered.append((revision, without_hash(replicaset["spec"]["template"]), serving))
     # Until the controller has made the live one's ReplicaSet, the highest is the one before.
-    current = max((revision for revision, template in numbered if template == live), default=math.inf)
-    for revision, template in sorted(numbered, key=lambda each: each[0], reverse=True):
+    current = max((revision for revision, template, _ in numbered if template == live), default=math.inf)
+    for revision, template, serving in sorted(numbered, key=lambda each: each[0], reverse=True):
         recorded = records.get(stamp_of(template) or "")
         if revision < current and recorded is None and _bare(template, {}) != running:
-            return Target(template, {}, revision, verified=False)
+            return Target(template, {}, revision, verified=False, serving=serving)
     raise Nowhere("there is nothing to roll back to: no earlier rollout that worked and differs from this one is known")
 
 

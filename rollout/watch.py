@@ -37,8 +37,8 @@ class Watches:
         with self._lock:
             shared = self._namespaces.get(namespace)
             if shared is None:
-                shared = self._namespaces[namespace] = _Namespace(self._cluster, namespace)
-            shared.views.add(view)
+                shared = self._namespaces[namespace] = _Namespace(self._cluster, namespace, view)
+            shared.add(view)
         view.attach(shared)
         try:
             yield view
@@ -83,12 +83,15 @@ class View:
 
 
 class _Namespace:
-    def __init__(self, cluster: Cluster, namespace: str) -> None:
-        self.views: set[View] = set()
+    def __init__(self, cluster: Cluster, namespace: str, view: View) -> None:
+        self.views = {view}
         # Why it can't be watched, if it can't: shown to those who wait.
         self.trouble: Refusal | None = None
         self._cluster, self._namespace = cluster, namespace
         self._lock = threading.Lock()
+        # The only Deployment that is watched, while no other is followed: such a right can be given by name.
+        # https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources
+        self._only: str | None = None
         # By name, and by the uid of the owner and their own: a namespace may hold thousands that are none of ours.
         self._deployments: dict[str, dict] = {}
         self._owned: dict[str, dict[str, dict[str, dict]]] = {"replicasets": {}, "pods": {}}
@@ -116,9 +119,17 @@ class _Namespace:
         for stream in list(self._streams.values()):
             stream.close()
 
+    def add(self, view: View) -> None:
+        """Serve one more view, and watch all Deployments as soon as several are followed."""
+        self.views.add(view)
+        if self._only is not None and {view.deployment for view in tuple(self.views)} != {self._only}:
+            self._stale.add("deployments")
+            if stream := self._streams.get("deployments"):
+                stream.close()
+
     def snapshot(self, name: str, events: list[dict]) -> Snapshot | None:
         with self._lock:
-            if len(self._live) < len(KINDS):
+            if len(self._live) < len(KINDS) or self._only not in (None, name):
                 return None
             deployment = self._deployments.get(name)
             if deployment is None:
@@ -138,8 +149,8 @@ class _Namespace:
             except Expired:
                 self._stale.add(kind)
             except Refusal as error:
-                self.trouble = error
-                if not self._stopped.is_set():
+                if kind not in self._stale and not self._stopped.is_set():  # Else it was ended from here.
+                    self.trouble = error
                     log.warning("watching %s: %s", kind, error, extra={"namespace": self._namespace})
                 self._mark(kind, live=False)
                 self._stale.add(kind)  # What was missed may be more than a watch can tell.
@@ -155,8 +166,11 @@ class _Namespace:
 
     def _list(self, kind: str) -> None:
         self._stale.discard(kind)
+        if kind == "deployments":
+            followed = {view.deployment for view in tuple(self.views)}
+            self._only = followed.pop() if len(followed) == 1 else None
         listed = []
-        for page in self._cluster.pages(kind, self._namespace):
+        for page in self._cluster.pages(kind, self._namespace, self._name_of(kind)):
             listed += [_slim(kind, thing) for thing in page["items"]]
         with self._lock:
             (self._deployments if kind == "deployments" else self._owned[kind]).clear()
@@ -167,7 +181,9 @@ class _Namespace:
         self._mark(kind, live=True)
 
     def _watch(self, kind: str) -> None:
-        stream = self._streams[kind] = self._cluster.watch(kind, self._namespace, self._versions[kind])
+        stream = self._streams[kind] = self._cluster.watch(
+            kind, self._namespace, self._versions[kind], self._name_of(kind)
+        )
         if self._stopped.is_set() or kind in self._stale:
             stream.close()  # By whoever called meanwhile, before there was anything to close.
         for event in stream:
@@ -179,6 +195,9 @@ class _Namespace:
             if event["type"] != "BOOKMARK":
                 self._apply(kind, event["type"], thing)
             self._versions[kind] = thing["metadata"]["resourceVersion"]
+
+    def _name_of(self, kind: str) -> str | None:
+        return self._only if kind == "deployments" else None
 
     def _apply(self, kind: str, change: str, thing: dict) -> None:
         with self._lock:

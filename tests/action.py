@@ -6,7 +6,7 @@ import re
 import subprocess
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -116,7 +116,8 @@ class Gateway:
     `lose` (it arrives, the answer doesn't), or a status that is answered in place of the service's.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int | Callable[[], int | None]) -> None:
+        find_port = port if callable(port) else lambda: port
         self.next_posts: list[str | int] = []
         self.next_gets: list[str | int] = []
         self.seen: list[tuple[str, str]] = []
@@ -133,6 +134,10 @@ class Gateway:
                 if isinstance(fate, int):
                     self._answer(fate, "text/html", b"<html>Bad Gateway</html>")
                 elif fate != "drop":
+                    port = find_port()
+                    if port is None:
+                        self._answer(503, "text/html", b"<html>no endpoints</html>")
+                        return
                     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=40)
                     connection.request(self.command, self.path, body or None, dict(self.headers))
                     answer = connection.getresponse()

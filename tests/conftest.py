@@ -58,9 +58,9 @@ def pytest_sessionfinish():
     logging.disable()
 
 
-def role() -> list[dict]:
-    """Return the rights that k8s/role.yaml gives."""
-    return yaml.safe_load((ROOT / "k8s" / "role.yaml").read_text())["rules"]
+def role(file: str = "role.yaml") -> list[dict]:
+    """Return the rights that a Role in k8s/ gives."""
+    return yaml.safe_load((ROOT / "k8s" / file).read_text())["rules"]
 
 
 def deployment(name: str = "web", image: str = "acme/web:1", namespace: str | None = None, **spec: object) -> dict:
@@ -97,7 +97,11 @@ class SimulatedAdmin:
     def allow(self, namespace: str, rules: list[dict]) -> None:
         """Let the service's account do this and nothing else."""
         self.simulation.rules[namespace] = [
-            (verb, resource) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]
+            (verb, resource, *name)
+            for rule in rules
+            for resource in rule["resources"]
+            for verb in rule["verbs"]
+            for name in ([[name] for name in rule["resourceNames"]] if "resourceNames" in rule else [[]])
         ]
 
 
@@ -153,11 +157,12 @@ class RealAdmin:
         if not self._call("GET", f"{place}/rolebindings/{ACCOUNT}", missing_ok=True):
             self._call("POST", f"{place}/rolebindings", name | {"roleRef": reference, "subjects": [subject]})
         granted = {(verb, each) for rule in rules for each in rule["resources"] for verb in rule["verbs"]}
+        named = [rule["resourceNames"][0] for rule in rules if "resourceNames" in rule and "apps" in rule["apiGroups"]]
         for verb in ("get", "create", "patch"):
-            wait_for(lambda verb=verb: self._may(namespace, verb) == ((verb, "deployments") in granted))
+            wait_for(lambda verb=verb: self._may(namespace, verb, *named) == ((verb, "deployments") in granted))
 
-    def _may(self, namespace: str, verb: str) -> bool:
-        what = {"namespace": namespace, "verb": verb, "group": "apps", "resource": "deployments"}
+    def _may(self, namespace: str, verb: str, name: str = "") -> bool:
+        what = {"namespace": namespace, "verb": verb, "group": "apps", "resource": "deployments", "name": name}
         user = f"system:serviceaccount:{self._home}:{ACCOUNT}"
         review = {"spec": {"user": user, "resourceAttributes": what}}
         return self._call("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)["status"]["allowed"]

@@ -15,7 +15,8 @@ from tests.service import ROOT, Service
 from tests.simulation import SimulatedCluster
 
 PORT = 8080
-MANIFESTS = ROOT / "k8s" / "deployments"
+# Not auto-deployer's own: here it runs beside the cluster, and not in it.
+MANIFESTS = [path for path in (ROOT / "k8s" / "deployments").glob("*.yaml") if path.stem != "auto-deployer"]
 NAMESPACE = "default"
 
 
@@ -44,12 +45,15 @@ def main() -> str | int:
         if look is None or shutil.which("kubectl"):
             look = f"kubectl --kubeconfig {kubeconfig} -n {NAMESPACE} get deployments,replicasets"
         password = secrets.token_urlsafe(24)
-        (folder / "passwords").mkdir()
+        for name in ("passwords", "deployments"):
+            (folder / name).mkdir()
+        for path in MANIFESTS:
+            (folder / "deployments" / path.name).symlink_to(path)
         (folder / "passwords" / "default").write_text(f"{password}\n")
         environ = {
             "KUBECONFIG": str(kubeconfig),
             "PASSWORDS_DIR": str(folder / "passwords"),
-            "DEPLOYMENTS_DIR": str(MANIFESTS),
+            "DEPLOYMENTS_DIR": str(folder / "deployments"),
         }
         service = stack.enter_context(Service(environ, PORT, echo=True))
         where = f"{'the cluster of ' + options.cluster if options.cluster else 'a simulated cluster'}"
@@ -82,7 +86,7 @@ def in_use() -> bool:
 
 def only_name() -> str:
     """Return what the signal's path must name: nothing where there is only one deployment."""
-    names = sorted(path.stem for path in MANIFESTS.glob("*.yaml"))
+    names = sorted(path.stem for path in MANIFESTS)
     return f"/{names[0]}" if len(names) > 1 else ""
 
 

@@ -8,6 +8,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from settings import Settings
+
 ROOT = Path(__file__).resolve().parent.parent
 K8S = ROOT / "k8s"
 KUSTOMIZATION = yaml.safe_load((K8S / "kustomization.yaml").read_text())
@@ -41,8 +43,11 @@ RENDERED = render()
 EXAMPLES = sorted((K8S / "deployments").glob("*.yaml"))
 
 
-def only(kind: str) -> dict:
-    [document] = [document for document in RENDERED if document["kind"] == kind]
+def only(kind: str, namespace: str | None = None) -> dict:
+    """Return the object of a kind; of a Role or RoleBinding, that of the namespace that is deployed to."""
+    namespace = namespace or {"Role": "default", "RoleBinding": "default"}.get(kind)
+    found = [document for document in RENDERED if document["kind"] == kind]
+    [document] = [each for each in found if namespace in (None, each["metadata"].get("namespace"))]
     return document
 
 
@@ -62,9 +67,10 @@ def test_kubectl_renders_the_same():
     rendered = subprocess.run(["kubectl", "kustomize", K8S], capture_output=True, text=True, check=True).stdout
 
     def by_name(documents):
-        return {(document["kind"], document["metadata"]["name"]): document for document in documents}
+        places = [(each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"]) for each in documents]
+        return dict(zip(places, documents, strict=True))
 
-    assert by_name(yaml.safe_load_all(rendered)) == by_name(RENDERED)
+    assert by_name(list(yaml.safe_load_all(rendered))) == by_name(RENDERED)
 
 
 @pytest.mark.parametrize("document", RENDERED, ids=lambda document: document["kind"])
@@ -85,10 +91,10 @@ def test_one_kind_a_file(path):
 
 def test_namespaces_are_written_out():
     assert "namespace" not in KUSTOMIZATION, "it would move the Role out of the namespace that is deployed to"
-    expected = {"Role": "default", "RoleBinding": "default"}
     for document in RENDERED:
         if document["kind"] not in CLUSTER_SCOPED:
-            assert document["metadata"]["namespace"] == expected.get(document["kind"], NAMESPACE), document["kind"]
+            allowed = {NAMESPACE, "default"} if document["kind"] in ("Role", "RoleBinding") else {NAMESPACE}
+            assert document["metadata"]["namespace"] in allowed, document["kind"]
 
 
 def test_an_edited_manifest_restarts_nothing():
@@ -122,21 +128,41 @@ def test_the_pod_runs_as_the_images_user(pod):
 
 def test_rights_are_the_smallest():
     assert not [document["kind"] for document in RENDERED if document["kind"].startswith("ClusterRole")]
-    for rule in only("Role")["rules"]:
+    for rule in only("Role")["rules"] + only("Role", NAMESPACE)["rules"]:
         assert "*" not in rule["apiGroups"] + rule["resources"] + rule["verbs"]
         assert "secrets" not in rule["resources"]
         assert not {"delete", "deletecollection", "update"} & set(rule["verbs"])
 
 
-def test_the_binding_joins_the_role_and_the_pods_account(pod):
-    binding, account = only("RoleBinding"), only("ServiceAccount")["metadata"]
+@pytest.mark.parametrize("namespace", ["default", NAMESPACE])
+def test_the_binding_joins_the_role_and_the_pods_account(pod, namespace):
+    binding, account = only("RoleBinding", namespace), only("ServiceAccount")["metadata"]
     assert binding["roleRef"]["kind"] == "Role"
-    assert binding["roleRef"]["name"] == only("Role")["metadata"]["name"]
-    assert binding["metadata"]["namespace"] == only("Role")["metadata"]["namespace"]
+    assert binding["roleRef"]["name"] == only("Role", namespace)["metadata"]["name"]
     assert binding["subjects"] == [
         {"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}
     ]
     assert pod["serviceAccountName"] == account["name"]
+
+
+def test_in_its_own_namespace_it_can_reach_no_deployment_but_its_own():
+    own = only("Deployment")["metadata"]
+    names = {"deployments": [own["name"]], "configmaps": [f"auto-deployer-{own['name']}"]}
+    for rule in only("Role", own["namespace"])["rules"]:
+        for resource in rule["resources"]:
+            if rule["verbs"] != ["create"]:
+                assert rule.get("resourceNames") == names.get(resource), resource
+    deployments = [rule for rule in only("Role", own["namespace"])["rules"] if "deployments" in rule["resources"]]
+    assert [rule["verbs"] for rule in deployments] == [["get", "list", "watch", "patch"]]
+
+
+def test_it_can_deploy_itself():
+    [path] = [path for path in EXAMPLES if path.stem == "auto-deployer"]
+    manifest, own = yaml.safe_load(path.read_text()), only("Deployment")
+    assert "spec" not in manifest, "it would be the truth beside k8s/deployment.yaml"
+    assert manifest["metadata"] == {key: own["metadata"][key] for key in ("name", "namespace")}
+    # So that the old pod is there until the new one has been judged.
+    assert own["spec"]["minReadySeconds"] > Settings().settle_seconds
 
 
 def test_no_secret_is_committed():
@@ -151,6 +177,7 @@ def test_the_volumes_are_where_the_service_looks(pod, container):
     sources = {volume["name"]: volume for volume in pod["volumes"]}
     mounted = {mount["mountPath"]: sources[mount["name"]] for mount in container["volumeMounts"]}
     assert mounted["/etc/auto-deployer/deployments"]["configMap"]["name"] == only("ConfigMap")["metadata"]["name"]
+    assert mounted["/etc/auto-deployer/passwords"]["secret"]["optional"] is True
     passwords = mounted["/etc/auto-deployer/passwords"]["secret"]
     assert passwords["secretName"] == "auto-deployer-passwords"
     assert passwords["defaultMode"] & 0o040, "the group, fsGroup, has to be able to read it"
@@ -196,7 +223,10 @@ def test_a_new_pod_serves_before_the_old_one_leaves(pod, container):
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_manifests_are_valid(path):
-    kubernetes_validate.validate(yaml.safe_load(path.read_text()), kubernetes_validate.latest_version(), strict=True)
+    manifest = yaml.safe_load(path.read_text())
+    # Without a spec it isn't one that kubectl would take, but only a name.
+    manifest.setdefault("spec", only("Deployment")["spec"])
+    kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
 
 
 def test_the_first_example_is_the_blog_posts_deployment():

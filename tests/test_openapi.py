@@ -187,7 +187,7 @@ def test_answers(client):
     """Real answers are what the document says."""
     client.password("dockerhub", "9f86d081884c7d659a2feaa0")
     hook = {"push_data": {"tag": "1"}, "repository": {"repo_name": "acme/web"}}
-    password = {"Authorization": "Bearer correct horse battery staple", "Accept": "application/json"}
+    password = {"Authorization": f"Bearer {client.right}", "Accept": "application/json"}
     asked = [
         ("POST", "/deployment", "/deployment", {"dry_run": True}),
         ("POST", "/deployment", "/deployment", {}),

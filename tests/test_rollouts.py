@@ -780,16 +780,24 @@ def test_nothing_is_rolled_back_while_nothing_has_ever_worked(automatic, cluster
     assert cluster.get()["metadata"]["generation"] == generation
 
 
-def test_what_others_ran_before_is_no_record_of_success(automatic, cluster):
+def test_what_others_ran_before_and_still_serves_is_gone_back_to(automatic, cluster):
     cluster.create(deployment())
-    cluster.wait_for(lambda: cluster.get()["status"].get("readyReplicas") == 1)
+    cluster.wait_for(lambda: cluster.get()["status"].get("availableReplicas") == 1)
     answer = automatic.deploy(image="acme/web:missing")
+    assert (answer.status, answer.json()["rolled_back_to"]) == (424, 1)
+    assert image(cluster.get()) == "acme/web:1"
+    assert "unverified" in cluster.get()["metadata"]["annotations"][CHANGE_CAUSE]
+
+
+def test_what_others_ran_before_and_never_served_is_no_way_back_unless_asked_for(automatic, cluster):
+    cluster.create(deployment(image="acme/web:unready"))
+    cluster.wait_for(lambda: cluster.get()["status"].get("updatedReplicas") == 1)
+    answer = automatic.deploy(image="acme/web:missing", wait=20)
     assert (answer.status, answer.json()["rolled_back_to"]) == (424, None)
     assert image(cluster.get()) == "acme/web:missing"
     # Asked for, it goes back to the previous ReplicaSet, and says that nobody knows whether that worked.
-    back = automatic.roll_back()
-    assert (back.status, back.json()["rolled_back_to"], image(cluster.get())) == (200, 1, "acme/web:1")
-    assert "unverified" in back.json()["history"][0]["cause"]
+    back = automatic.roll_back(wait=False)
+    assert (back.status, back.json()["rolled_back_to"], image(cluster.get())) == (200, 1, "acme/web:unready")
     assert "unverified" in cluster.get()["metadata"]["annotations"][CHANGE_CAUSE]
 
 

@@ -65,6 +65,12 @@ class Request:
         if self.verb == "list" and self.query.get("watch") in ("true", "1"):
             self.verb = "watch"
 
+    @property
+    def selected_name(self) -> str:
+        """The name that a list or a watch is limited to, which counts for RBAC."""
+        selected = re.fullmatch(r"metadata\.name==?(.+)", self.query.get("fieldSelector", ""))
+        return selected[1] if selected else ""
+
     def _grouped(self, parts: list[str]) -> list[str]:
         if parts[0] != "apis" or len(parts) < 4:
             return []
@@ -158,7 +164,8 @@ class Api:
         if request.user == "admin" or self.rules is None:
             return
         rules = self.rules.get(request.namespace, ()) if isinstance(self.rules, dict) else self.rules
-        if (request.verb, request.resource) not in {tuple(rule) for rule in rules}:
+        asked = (request.verb, request.resource)
+        if not {asked, (*asked, request.name or request.selected_name)} & {tuple(rule) for rule in rules}:
             place = f'in the namespace "{request.namespace}"' if request.namespace else "at the cluster scope"
             what = f'resource "{request.resource}" in API group "{request.group}" {place}'
             text = f'{{title}} is forbidden: User "{request.user}" cannot {request.verb} {what}'
