@@ -3,10 +3,10 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -92,6 +92,8 @@ def test_actions_are_pinned_by_commit(workflow):
     for step in steps(workflow):
         if "uses" in step and not step["uses"].startswith("./"):
             assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", step["uses"])
+        elif "uses" in step:
+            assert (ROOT / step["uses"] / "action.yml").is_file()
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -103,9 +105,11 @@ def test_a_pinned_action_says_its_version(path):
 
 def test_workflows_have_the_least_permissions(workflow):
     assert workflow["permissions"] == {}
-    for job in workflow["jobs"].values():
-        assert set(job["permissions"].values()) <= {"read"}
-        assert job["timeout-minutes"] <= 30
+    for name, job in workflow["jobs"].items():
+        # A token for auto-deployer; a release and its tag.
+        written = {right for right, access in job["permissions"].items() if access != "read"}
+        assert written == {"dockerize": {"id-token"}, "release": {"contents"}}.get(name, set())
+        assert job["timeout-minutes"] <= 60
     for step in steps(workflow):
         if step.get("uses", "").startswith("actions/checkout@"):
             assert step["with"]["persist-credentials"] is False
@@ -117,33 +121,81 @@ def test_no_expression_inside_a_script(workflow):
         assert "${{" not in step.get("run", "")
 
 
-@pytest.mark.skipif(not shutil.which("jq"), reason="jq is not installed")
-def test_the_signal_keeps_the_password_to_itself(tmp_path):
+def test_the_action_is_given_what_it_knows(workflow):
+    action = yaml.safe_load((ROOT / ".github/actions/deploy/action.yml").read_text())
+    required = {name for name, each in action["inputs"].items() if each.get("required")}
+    for step in steps(workflow):
+        if step.get("uses") == "./.github/actions/deploy":
+            assert required <= set(step["with"]) <= set(action["inputs"])
+
+
+def test_what_the_action_is_given_goes_through_its_environment():
+    action = yaml.safe_load((ROOT / ".github/actions/deploy/action.yml").read_text())
+    [step] = action["runs"]["steps"]
+    assert "${{" not in step["run"]
+    assert set(step["env"].values()) == {f"${{{{ inputs.{name} }}}}" for name in action["inputs"]}
+    script = (ROOT / ".github/actions/deploy/deploy.sh").read_text()
+    assert all(variable in script for variable in step["env"])
+    assert {name: each["value"] for name, each in action["outputs"].items()} == {
+        name: f"${{{{ steps.deploy.outputs.{name} }}}}" for name in action["outputs"]
+    }
+
+
+def test_this_repository_deploys_itself_with_the_digest_that_it_built():
     workflow = yaml.safe_load((ROOT / ".github/workflows/dockerize.yml").read_text())
-    [step] = [step for step in steps(workflow) if step.get("name") == "Signal auto-deployer"]
-    assert step["env"]["IMAGE"] == "${{ vars.IMAGE }}:latest@${{ steps.build.outputs.digest }}"
+    [step] = [step for step in steps(workflow) if step.get("name") == "Deploy"]
+    assert step["with"]["image"] == "${{ vars.IMAGE }}:latest@${{ steps.build.outputs.digest }}"
+    assert step["with"]["deployment"] == "auto-deployer"
     assert "build" in [other.get("id") for other in steps(workflow)]
 
-    curl = tmp_path / "curl"
-    curl.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/arguments\ncat >{tmp_path}/body\n')
-    curl.chmod(0o755)
-    password = """a "quoted" $(password) with 'everything' in it"""
-    environment = {
-        "PATH": f"{tmp_path}:{os.environ['PATH']}",
-        "URL": "https://deploy.example.com/deployment",
-        "PASSWORD": password,
-        "IMAGE": "acme/web:latest@sha256:" + "0" * 64,
-        "GITHUB_SHA": "0123456789abcdef0123456789abcdef01234567",
-        "GITHUB_ACTOR": "octocat",
-    }
-    subprocess.run(["bash", "-eo", "pipefail", "-c", step["run"]], env=environment, check=True)
 
-    assert json.loads((tmp_path / "body").read_text()) == {
-        "pw": password,
-        "image": environment["IMAGE"],
-        "cause": "0123456789ab by octocat",
-        "wait": True,
-    }
-    arguments = (tmp_path / "arguments").read_text()
-    assert password not in arguments
-    assert "--fail-with-body" in arguments
+def test_a_release_is_for_two_architectures_and_says_what_is_in_it():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
+    [build] = [step["with"] for step in steps(workflow) if "build-push-action" in step.get("uses", "")]
+    assert build["platforms"] == "linux/amd64,linux/arm64"
+    assert (build["provenance"], build["sbom"], build["push"]) == ("mode=max", True, True)
+
+
+def run_step(workflow: str, name: str, folder: Path, **environ: str) -> str:
+    """Run a step of a workflow as GitHub does; return what it wrote to GITHUB_OUTPUT."""
+    document = yaml.safe_load((ROOT / ".github" / "workflows" / workflow).read_text())
+    [step] = [step for step in steps(document) if step.get("name") == name]
+    output = folder / "output"
+    environ |= {"PATH": f"{folder}:{os.environ['PATH']}", "GITHUB_OUTPUT": str(output)}
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
+    subprocess.run(command, cwd=folder, env=environ, check=True)
+    return output.read_text() if output.exists() else ""
+
+
+def test_a_releases_images_have_three_names(tmp_path):
+    written = run_step("release.yml", "Name it", tmp_path, GITHUB_REF_NAME="v1.2.3", IMAGE="acme/auto-deployer")
+    names = [f"acme/auto-deployer:{version}" for version in ("1.2.3", "1.2", "1")]
+    assert written.splitlines() == ["tags<<END", *names, "END"]
+
+
+def test_a_releases_notes_are_its_part_of_the_changelog_and_its_tag_is_moved(tmp_path):
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## 1.2.3 (today)\n\n- New.\n\n## 1.2.2 (before)\n\n- Old.\n")
+    gh = tmp_path / "gh"
+    gh.write_text('#!/bin/sh\necho "$@" >>calls\n')
+    gh.chmod(0o755)
+    where = {"GITHUB_REPOSITORY": "acme/auto-deployer", "GITHUB_SHA": "0" * 40, "GITHUB_REF_NAME": "v1.2.3"}
+    for name in ("Release", "Move the major version's tag"):
+        run_step("release.yml", name, tmp_path, **where)
+    assert (tmp_path / "notes.md").read_text().strip() == "- New."
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls[0] == "release create v1.2.3 --verify-tag --title v1.2.3 --notes-file notes.md"
+    assert calls[1].startswith("api --method PATCH repos/acme/auto-deployer/git/refs/tags/v1 --field sha=000")
+
+
+def test_the_end_to_end_test_has_the_three_newest_versions_that_the_schemas_know():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/e2e.yml").read_text())
+    [job] = workflow["jobs"].values()
+    tested = [each["kubernetes"] for each in job["strategy"]["matrix"]["include"]]
+    major, minor = kubernetes_validate.latest_version().split(".")[:2]
+    assert tested == [f"{major}.{int(minor) - back}" for back in range(3)]
+    for each in job["strategy"]["matrix"]["include"]:
+        assert re.fullmatch(rf"kindest/node:v{each['kubernetes']}\.\d+@sha256:[0-9a-f]{{64}}", each["node"])
+
+
+def test_there_is_a_changelog_for_the_next_version():
+    assert "\n## Unreleased\n" in (ROOT / "CHANGELOG.md").read_text()
