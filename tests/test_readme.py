@@ -7,12 +7,14 @@ from dataclasses import fields
 import pytest
 import yaml
 
+import access
 import settings
 from app import create_app
 from settings import Settings
 from tests.service import ROOT
 
 TEXT = (ROOT / "README.md").read_text()
+ACTION = yaml.safe_load((ROOT / ".github/actions/deploy/action.yml").read_text())
 SOURCES = [*ROOT.glob("*.py"), *ROOT.glob("rollout/*.py")]
 
 
@@ -85,14 +87,34 @@ def test_fields_and_statuses():
     assert {status for cell, _ in table("API", "status") for status in cell.split(", ")} == statuses
 
 
-def test_the_workflow():
+def test_the_workflows():
     blocks = [yaml.safe_load(block) for block in code_blocks("yaml")]
-    assert [type(block) for block in blocks] == [dict, list]
     # The same major versions as this repository's own workflow, which is kept up to date.
     own = (ROOT / ".github" / "workflows" / "dockerize.yml").read_text()
     pinned = dict(re.findall(r"uses: (\S+)@\w+ # (v\d+)", own))
     for action, version in re.findall(r"uses: (\S+)@(v\d+)", TEXT):
         assert pinned.get(action, version) == version
+    steps = [step for block in blocks if isinstance(block, list) for step in block]
+    steps += [step for block in blocks if "jobs" in block for step in block["jobs"]["dockerize"]["steps"]]
+    deploys = [step["with"] for step in steps if "/.github/actions/deploy@" in step.get("uses", "")]
+    assert len(deploys) == 4
+    for given in deploys:
+        assert set(given) <= set(ACTION["inputs"])
+
+
+def test_the_actions_inputs_and_outputs():
+    documented = {name.strip("`"): default.strip("`") for name, default, _ in table("In GitHub Actions", "input")}
+    words = {"url": "", "audience": "the `url", "cause": "the commit"}
+    assert documented == {
+        name: words.get(name, each.get("default") or "none") for name, each in ACTION["inputs"].items()
+    }
+    [outputs] = re.findall(r"Its outputs are (.*?)\.", section("In GitHub Actions"), re.DOTALL)
+    assert re.findall(r"`([\w-]+)`", outputs) == list(ACTION["outputs"])
+
+
+def test_annotations():
+    for annotation in (access.REPOSITORY_ID, access.REF, access.ENVIRONMENT):
+        assert annotation in section("In GitHub Actions")
 
 
 def test_files_that_are_named_exist():
