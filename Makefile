@@ -18,7 +18,7 @@ test: $(VENV)/.installed
 	zizmor --offline --persona pedantic --quiet .github
 	hadolint Dockerfile
 	shellcheck .github/actions/deploy/deploy.sh .ci/run
-	python -m pytest -q --numprocesses 2 --dist loadfile
+	python -m pytest -q --numprocesses 4 --dist loadfile
 
 bench: $(VENV)/.installed
 	python -m tests.bench $(cluster)

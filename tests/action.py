@@ -3,6 +3,7 @@
 import http.client
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -11,11 +12,19 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
 import yaml
 
-from tests.service import ROOT
+from tests.service import PASSWORD, ROOT, Service
 
 DEPLOY = ROOT / ".github" / "actions" / "deploy"
+needs = pytest.mark.skipif(not shutil.which("jq") or not shutil.which("curl"), reason="needs curl and jq")
+
+
+def inputs(service: Service, **given: str) -> dict[str, str]:
+    """Return the action's inputs for a service's deployment web."""
+    given = {name.replace("_", "-"): value for name, value in given.items()}
+    return {"url": service.url, "password": PASSWORD, "deployment": "web", "timeout": "60s"} | given
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,202 @@
+"""What the action makes of its inputs, the good, the bad and the nasty; and what the service makes of them."""
+
+import json
+
+import pytest
+
+from tests.action import Runner, inputs, needs
+from tests.conftest import deployment
+from tests.issuer import AUDIENCE, REPOSITORY_ID, Issuer
+from tests.service import PASSWORD
+
+pytestmark = needs
+
+NASTY = """it's "quoted" `id` $(touch pwned) ${HOME} \\ %0A ::error::no | <b>&\nsecond line"""
+
+
+@pytest.fixture
+def service(services, cluster):
+    service = services(SETTLE_SECONDS="0")
+    service.reset(cluster.namespace)
+    return service
+
+
+@pytest.fixture
+def runner():
+    return Runner()
+
+
+def change_cause(cluster):
+    return cluster.get("web")["metadata"]["annotations"]["kubernetes.io/change-cause"]
+
+
+# Refusals
+
+
+def test_a_wrong_password_is_red_at_once_and_shown_nowhere(runner, service, cluster):
+    wrong = "wrong-horse-battery-staple"
+    run = runner.run(inputs(service, password=wrong))
+    assert run.exit_code == 1
+    assert run.commands("error") == ["wrong or missing password"]
+    assert run.commands("add-mask") == [wrong]
+    assert run.log.count(wrong) == 1
+    assert run.outputs == {}
+    assert cluster.get("web") is None
+
+
+def test_the_password_is_masked_before_anything_else_and_in_no_output(runner, service):
+    run = runner.run(inputs(service))
+    lines = run.log.splitlines()
+    assert lines.index(f"::add-mask::{PASSWORD}") < min(n for n, line in enumerate(lines) if "signalled" in line)
+    assert run.log.count(PASSWORD) == 1
+    assert PASSWORD not in run.summary + str(run.outputs)
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"image": "acme/other:1"}, "image: web doesn't run docker.io/acme/other"),
+        ({"image": "acme/web"}, "image: 'acme/web' has neither tag nor digest"),
+        ({"deployment": "wep"}, "no deployment wep is configured; there is /deployment/web"),
+    ],
+)
+def test_what_the_service_refuses_is_red_in_its_words(runner, service, given, error):
+    run = runner.run(inputs(service, **given))
+    assert run.exit_code == 1
+    assert run.commands("error")[0].startswith(error)
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"url": ""}, "url: "),
+        ({"url": "deploy.example.com"}, "url: "),
+        ({"url": "http://deploy.example.com"}, "url: "),
+        ({"url": "https://deploy.example.com/ x"}, "url: "),
+        ({"url": "file:///etc/passwd"}, "url: "),
+        ({"timeout": "soon"}, "timeout: "),
+        ({"timeout": "1d"}, "timeout: "),
+        ({"rollback_on_failure": "yes"}, "rollback-on-failure: "),
+        ({"password": ""}, "password: it is missing"),
+        ({"password": "two\nlines"}, "password: it has several lines"),
+    ],
+)
+def test_an_input_that_cannot_be_used_is_named(runner, service, given, error):
+    run = runner.run(inputs(service, **given))
+    assert run.exit_code == 1
+    assert run.commands("error")[0].startswith(error)
+
+
+@pytest.mark.parametrize("url", ["{}/", "{}/deployment", "{}/deployment/"])
+def test_the_url_may_have_more_than_is_needed(runner, service, url):
+    assert runner.run(inputs(service, url=url.format(service.url))).exit_code == 0
+
+
+def test_a_password_with_a_line_end_is_taken_without_it(runner, service):
+    assert runner.run(inputs(service, password=f"{PASSWORD}\r\n")).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["password", "deployment", "image", "cause", "timeout", "rollback_on_failure", "url"])
+def test_no_input_is_run_or_breaks_the_log(runner, service, cluster, name):
+    running = runner.start(inputs(service, **{name: NASTY}))
+    run = running.ended()
+    assert not (running.folder / "pwned").exists()
+    assert run.exit_code == (0 if name == "cause" else 1)
+    assert "no | <b>&" not in run.commands("error")
+    assert run.exit_code == 0 or len(run.commands("error")) == 1
+
+
+def test_a_password_full_of_quotes_opens(runner, service):
+    password = """a "right" 'password' `with` $(all) \\n of % | it"""
+    service.password("default", password)
+    run = runner.run(inputs(service, password=password))
+    assert run.exit_code == 0, run.log
+    assert run.commands("add-mask") == [password]
+
+
+# Without a password
+
+
+@pytest.fixture
+def issuer():
+    issuer = Issuer()
+    yield issuer
+    issuer.close()
+
+
+@pytest.fixture
+def job(issuer):
+    """Run in a job that has the permission `id-token: write`."""
+    asking = {"ACTIONS_ID_TOKEN_REQUEST_URL": f"{issuer.url}/token?api-version=2.0"}
+    return Runner(asking | {"ACTIONS_ID_TOKEN_REQUEST_TOKEN": "a-token-for-a-token"})
+
+
+@pytest.fixture
+def open_service(services, issuer, cluster):
+    """Serve without a password: the manifest names the workflow."""
+    service = services(OIDC_AUDIENCE=AUDIENCE, OIDC_ISSUER=issuer.url, SETTLE_SECONDS="0")
+    service.reset(cluster.namespace)
+    service.password("default")
+    manifest = deployment()
+    annotations = {"auto-deployer/github-repository-id": REPOSITORY_ID, "auto-deployer/github-ref": "refs/heads/master"}
+    manifest["metadata"]["annotations"] = annotations
+    service.configure("web", manifest)
+    return service
+
+
+def test_a_job_without_a_password_sends_its_own_token(job, issuer, open_service, cluster):
+    run = job.run(inputs(open_service, password="", audience=AUDIENCE))
+    assert run.exit_code == 0, run.log
+    assert run.outputs["phase"] == "complete"
+    assert cluster.get("web")
+    [token] = run.commands("add-mask")
+    assert run.log.count(token) == 1
+    assert issuer.requested == [AUDIENCE]
+
+
+def test_the_audience_is_the_url_where_nothing_else_is_said(job, issuer, open_service):
+    run = job.run(inputs(open_service, password="", url=f"{open_service.url}/deployment/"))
+    assert issuer.requested == [open_service.url]
+    assert run.commands("error") == ["wrong or missing password"]
+
+
+def test_a_token_from_elsewhere_is_told_what_would_be_right(job, issuer, open_service):
+    issuer.claims = {"ref": "refs/heads/dev"}
+    run = job.run(inputs(open_service, password="", audience=AUDIENCE))
+    assert run.exit_code == 1
+    assert run.commands("error") == ["this token is from refs/heads/dev; web may be deployed from refs/heads/master"]
+
+
+def test_a_password_that_is_given_is_what_counts(job, issuer, service):
+    assert job.run(inputs(service)).exit_code == 0
+    assert issuer.requested == []
+
+
+def test_without_a_token_from_github_nothing_is_signalled(job, issuer, open_service):
+    issuer.answer = b"{}"
+    run = job.run(inputs(open_service, password="", timeout="1s"))
+    assert run.exit_code == 1
+    assert "GitHub gave no OIDC token; nothing was signalled" in run.commands("error")[0]
+
+
+# The cause
+
+
+def test_the_cause_is_the_commit(runner, service, cluster, tmp_path):
+    commit = {"message": 'Fix the "login" $(date)\n\nIt\'s long.', "author": {"name": "Jäne O'Neil"}}
+    (tmp_path / "event.json").write_text(json.dumps({"head_commit": commit}))
+    run = runner.run(inputs(service), GITHUB_EVENT_PATH=str(tmp_path / "event.json"))
+    assert run.exit_code == 0, run.log
+    assert change_cause(cluster) == 'Fix the "login" $(date) by Jäne O\'Neil'
+    assert "| cause | Fix the &#34;login&#34; &#36;(date) by Jäne O'Neil |" in run.summary
+
+
+def test_without_a_commit_the_cause_is_what_github_knows(runner, service, cluster):
+    runner.run(inputs(service))
+    assert change_cause(cluster) == "0123456789ab by octocat"
+
+
+def test_a_cause_that_is_given_is_fitted(runner, service, cluster):
+    run = runner.run(inputs(service, cause="x\x07" + " \n y" * 200))
+    assert run.exit_code == 0, run.log
+    assert change_cause(cluster) == ("x" + " y" * 200)[:256].strip()

@@ -1,0 +1,149 @@
+"""What can happen between the action and the service: nothing is signalled twice, and no verdict is lost."""
+
+import os
+import subprocess
+
+import pytest
+
+from tests.action import DEPLOY, Gateway, Runner, inputs, needs
+from tests.conftest import deployment
+from tests.service import PASSWORD, free_port, wait_for
+
+pytestmark = needs
+
+
+@pytest.fixture
+def service(services, cluster):
+    service = services(SETTLE_SECONDS="0")
+    service.reset(cluster.namespace)
+    return service
+
+
+@pytest.fixture
+def patient_service(services, cluster):
+    """Serve with a second of settling time: what crashes is seen crashing."""
+    service = services(SETTLE_SECONDS="1")
+    service.reset(cluster.namespace)
+    return service
+
+
+@pytest.fixture
+def gateway(service):
+    gateway = Gateway(service.port)
+    yield gateway
+    gateway.close()
+
+
+@pytest.fixture
+def runner():
+    return Runner()
+
+
+def image(cluster):
+    return cluster.get("web")["spec"]["template"]["spec"]["containers"][0]["image"]
+
+
+def test_a_server_that_is_away_is_red(runner, service):
+    run = runner.run(inputs(service, url=f"http://127.0.0.1:{free_port()}", timeout="2s"))
+    assert run.exit_code == 1
+    [error] = run.commands("error")
+    assert "can't be reached" in error
+    assert "nothing was signalled" in error
+
+
+def test_a_server_that_comes_back_is_signalled(runner, service, gateway, cluster):
+    gateway.next_gets = ["drop", 502, 503]
+    run = runner.run(inputs(gateway))
+    assert run.exit_code == 0, run.log
+    assert len(gateway.posts) == 1
+
+
+def test_dropped_connections_and_bad_gateways_are_asked_through(runner, service, gateway):
+    service.deploy(image="acme/web:1")
+    running = runner.start(inputs(gateway, image="acme/web:slow"))
+    wait_for(lambda: gateway.posts)
+    gateway.next_gets = ["drop", 502, "lose", 503, 504, 404]
+    run = running.ended()
+    assert run.exit_code == 0, run.log
+    assert gateway.next_gets == []
+    assert len(gateway.posts) == 1
+    assert "no word from auto-deployer: it answers 502; asking again" in run.log
+
+
+def test_a_service_that_is_restarted_meanwhile_still_gives_the_verdict(runner, services, cluster):
+    service = services("restarted", SETTLE_SECONDS="0")
+    service.reset(cluster.namespace)
+    running = runner.start(inputs(service, image="acme/web:slow"))
+    cluster.wait_for(lambda: cluster.get("web"))
+    service.kill()
+    service.start()
+    run = running.ended()
+    assert run.exit_code == 0, run.log
+    assert run.outputs["phase"] == "complete"
+
+
+@pytest.mark.parametrize("fate", ["lose", 502])
+def test_a_signal_whose_answer_got_lost_is_found_and_not_sent_again(runner, service, gateway, cluster, fate):
+    service.deploy(image="acme/web:1")
+    if fate == "lose":
+        gateway.next_posts = ["lose"]
+        run = runner.run(inputs(gateway, image="acme/web:2"))
+    else:
+        gateway.next_posts = [504]
+        running = runner.start(inputs(gateway, image="acme/web:2"))
+        wait_for(lambda: gateway.posts)
+        # It arrives late.
+        service.signal("web", image="acme/web:2", cause="0123456789ab by octocat")
+        run = running.ended()
+    assert run.exit_code == 0, run.log
+    assert image(cluster) == "acme/web:2"
+    assert len(gateway.posts) == 1
+    assert run.outputs["phase"] == "complete"
+    assert len(service.show().json()["history"]) == 2
+
+
+@pytest.mark.parametrize("fate", ["drop", 503])
+def test_a_signal_that_may_have_arrived_is_never_sent_again(runner, service, gateway, cluster, fate):
+    service.deploy(image="acme/web:1")
+    gateway.next_posts = [fate]
+    run = runner.run(inputs(gateway, image="acme/web:2", timeout="3s"))
+    assert run.exit_code == 1
+    assert len(gateway.posts) == 1
+    assert "It isn't known whether the signal arrived, and it wasn't sent again" in run.commands("error")[0]
+
+
+def test_somebody_elses_rollout_is_not_taken_for_the_lost_one(runner, service, gateway):
+    gateway.next_posts = ["drop"]
+    running = runner.start(inputs(gateway, image="acme/web:2", timeout="3s"))
+    wait_for(lambda: gateway.posts)
+    service.deploy(cause="another push")
+    assert running.ended().exit_code == 1
+
+
+def test_what_is_no_auto_deployer_is_said_to_be_none(runner, service, gateway):
+    gateway.next_gets = [200]
+    run = runner.run(inputs(gateway))
+    assert run.exit_code == 1
+    assert run.commands("error") == [
+        f"what answers at {gateway.url}/deployment/web is no auto-deployer: it answers 200"
+    ]
+    assert gateway.posts == []
+
+
+def test_nothing_that_comes_from_elsewhere_is_a_command_or_markup(runner, patient_service):
+    """Whoever writes a program's log, or a message of a kubelet, says nothing in the workflow's name."""
+    patient_service.configure("web", deployment(image="acme/web:crash"))
+    gateway = Gateway(patient_service.port)
+    gateway.replaced = ("CrashLoopBackOff", "\\n::error::forged\\n##[error]forged |</pre><b>`bold`")
+    run = runner.run(inputs(gateway))
+    gateway.close()
+    assert run.exit_code == 1
+    assert [error.partition(":")[0] for error in run.commands("error")] == ["failed"]
+    assert "</pre><b>" not in run.summary
+    assert "&#60;b&#62;&#96;bold&#96;" in run.summary
+
+
+def test_it_runs_outside_github_too(service):
+    environ = {"PATH": os.environ["PATH"], "INPUT_URL": service.url, "INPUT_PASSWORD": PASSWORD}
+    run = subprocess.run(["bash", DEPLOY / "deploy.sh"], env=environ, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
