@@ -18,6 +18,7 @@ DOCKER_HUB = "dockerhub"
 REPOSITORY_ID = "auto-deployer/github-repository-id"
 REF = "auto-deployer/github-ref"
 ENVIRONMENT = "auto-deployer/github-environment"
+WHO_MAY = (REPOSITORY_ID, REF, ENVIRONMENT)
 SHORTEST = 16
 # What stands in documentation where a password should be (letters and digits only): such a line was never replaced.
 _PLACEHOLDER = re.compile(
@@ -129,9 +130,11 @@ class Opened:
 
     def among(self, configured: list[str]) -> list[str]:
         """Return those of the configured deployments that are opened. Raises WrongPassword where a token opens none."""
-        opened = [name for name in configured if self._refusal(name) is None]
+        refusals = {name: self._refusal(name) for name in configured}
+        opened = [name for name in configured if refusals[name] is None]
         if not opened and self.admit:
-            raise next(filter(None, map(self._refusal, configured)), WrongPassword())
+            # Where one says more, it is of the right repository.
+            raise next((each for each in refusals.values() if isinstance(each, WorkflowNotAllowed)), WrongPassword())
         return opened
 
     def pick(self, name: str | None, configured: list[str]) -> str:

@@ -61,14 +61,20 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
             # Anything else is no token: https://www.rfc-editor.org/rfc/rfc7515#section-7.1
             if tokens is None or token is None or token.count(b".") != 2:
                 raise
-        return Opened(admit=partial(admit, tokens.workflow(token)))
+        opened = Opened(admit=partial(admit, tokens.workflow(token)))
+        try:
+            deployer.configured()
+        except NotFound as error:
+            # The sender isn't told: a valid token of this audience is to be had by everyone on GitHub.
+            log.warning("no token opens anything: %s", error)
+            raise WrongPassword from None
+        return opened
 
     def admit(workflow: Workflow, name: str) -> None:
         """Let a workflow pass that the manifest of a deployment names."""
         try:
             workflow.check(name, deployer.load(name).annotations if name in deployer.configured() else {})
         except (Invalid, WrongPassword) as error:
-            # The sender isn't told: a token with the right audience is to be had by everyone on GitHub.
             log.warning(
                 "%s, repository id %s, doesn't open %s: %s", workflow.repository, workflow.repository_id, name, error
             )

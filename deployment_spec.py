@@ -13,6 +13,7 @@ from kubernetes.client import V1Deployment
 from pydantic import ValidationError
 
 import kubectl_yaml
+from access import WHO_MAY
 from errors import BadRequest, Invalid, NotFound, OtherImage
 from image_reference import ImageReference
 from signals import Signal
@@ -309,6 +310,11 @@ def _problems(document: object) -> Iterator[str]:
         value = metadata.get(field)
         if value is not None and not (isinstance(value, str) and re.fullmatch(form, value)):
             yield f"metadata.{field}: must be lower-case letters, digits and dashes"
+    annotations = metadata.get("annotations")
+    for key in annotations if isinstance(annotations, dict) else ():
+        # Misspelt, it would limit nothing.
+        if str(key).startswith("auto-deployer/github") and key not in WHO_MAY:
+            yield f"metadata.annotations: unknown {key}; there are {', '.join(WHO_MAY)}"
     if "spec" in document:
         yield from _unknown_to_model(document)
         yield from _bad_images(document["spec"])

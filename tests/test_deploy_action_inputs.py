@@ -1,6 +1,7 @@
 """What the action makes of its inputs, the good, the bad and the nasty; and what the service makes of them."""
 
 import json
+import shutil
 
 import pytest
 
@@ -112,6 +113,14 @@ def test_a_password_full_of_quotes_opens(runner, service):
     run = runner.run(inputs(service, password=password))
     assert run.exit_code == 0, run.log
     assert run.commands("add-mask") == [password]
+
+
+def test_a_runner_without_what_it_needs_is_told_so(runner, service, tmp_path):
+    for tool in ("bash", "curl", "env"):
+        (tmp_path / tool).symlink_to(shutil.which(tool))
+    run = runner.run(inputs(service), PATH=str(tmp_path))
+    assert run.exit_code == 1
+    assert run.commands("error") == ["this runner has no jq; install it in a step before"]
 
 
 # Without a password

@@ -188,6 +188,33 @@ def test_a_manifest_that_cannot_be_read_opens_nothing(client, issuer, caplog):
     assert "octocat/web, repository id 1296269, doesn't open web: web.yaml: " in caplog.text
 
 
+def test_a_directory_that_cannot_be_read_is_nobody_elses_business(client, issuer):
+    client.deployments_dir.rename(client.deployments_dir.with_name("elsewhere"))
+    for path in ("/deployment", "/deployment/web"):
+        assert signal(client, issuer.token(), path).text == PLAIN
+    assert client.get("/check", Authorization=f"Bearer {issuer.token()}").text == PLAIN
+
+
+def test_a_misspelt_annotation_limits_nothing_and_so_opens_nothing(client, issuer):
+    allow(client, {ID: REPOSITORY_ID, "auto-deployer/github-branch": "master"})
+    assert signal(client, issuer.token()).text == PLAIN
+    client.password("default", "correct-horse-battery-staple")
+    answer = client.signal("web")
+    assert answer.status == 422
+    assert answer.text == (
+        f"web.yaml: metadata.annotations: unknown auto-deployer/github-branch; there are {ID}, {REF}, {ENVIRONMENT}\n"
+    )
+
+
+def test_of_several_deployments_the_one_of_the_right_repository_says_what_is_wrong(client, issuer):
+    allow(client, {ID: "77"}, "api")
+    for answer in (
+        signal(client, issuer.token(ref="refs/heads/dev"), "/deployment"),
+        client.get("/check", Authorization=f"Bearer {issuer.token(ref='refs/heads/dev')}"),
+    ):
+        assert answer.text == "this token is from refs/heads/dev; web may be deployed from refs/heads/master\n"
+
+
 def test_one_of_several_deployments_is_opened(client, issuer):
     allow(client, {ID: "77"}, "api")
     assert signal(client, issuer.token(), "/deployment/api").text == PLAIN

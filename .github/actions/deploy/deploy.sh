@@ -58,6 +58,9 @@ def seconds: sub("\\.[0-9]+"; "") | fromdateiso8601;
     "```", "" end)'
 
 main() {
+  for tool in curl jq; do
+    command -v "$tool" >/dev/null || die "this runner has no $tool; install it in a step before"
+  done
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
   # $answer has the last answer, $rollout the last one that was about a rollout.
@@ -187,8 +190,8 @@ tell() {
 # Ask auto-deployer. $answer gets the body where it is a JSON object, $status the status (000: none), $sent how many bytes
 # of the request went out, and $why what was wrong.
 ask() { # URL [CURL'S OPTIONS]
-  status=000 sent=0 why=
   printf '{}' >"$answer"
+  status=000 sent=0 why=
   if [[ -z $password ]] && ((SECONDS >= token_until)); then
     token=$(oidc_token) || { why='GitHub gave no OIDC token' && return 0; }
     token_until=$((SECONDS + TOKEN_LASTS))
@@ -199,7 +202,7 @@ ask() { # URL [CURL'S OPTIONS]
     curl --silent --show-error --globoff --stderr "$work/error" --output "$work/body" \
       --write-out '%{http_code} %{size_request}\n' --connect-timeout 10 --max-time 45 --header 'Accept: application/json' \
       --header @<(printf 'Authorization: Bearer %s\n' "${password:-$token}") "${@:2}" "$1" || true
-  )
+  ) || true
   if jq --exit-status 'type == "object"' "$work/body" >/dev/null 2>&1; then cp "$work/body" "$answer"; fi
   if [[ -n $(field .phase) ]]; then cp "$answer" "$rollout"; fi
   rm -f "$work/body"
