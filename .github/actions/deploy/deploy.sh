@@ -86,15 +86,15 @@ read_inputs() {
   while [[ $url == */ ]]; do url=${url%/}; done
   url=${url%/deployment}
   # In clear text only within the machine: whoever reads the password on its way can deploy.
-  local secure='^https://[^][:space:]"<>\^`{|}[]+$' local='^http://(127\.0\.0\.1|localhost)(:[0-9]+)?$'
-  [[ $url =~ $secure || $url =~ $local ]] || die 'url: write where auto-deployer is, such as https://deploy.example.com'
+  local secure='^https://[^][:space:]"<>\^`{|}[]+$' loopback='^http://(127\.0\.0\.1|localhost)(:[0-9]+)?$'
+  [[ $url =~ $secure || $url =~ $loopback ]] || die 'url: write where auto-deployer is, such as https://deploy.example.com'
   audience=${INPUT_AUDIENCE:-$url}
   deployment=$url/deployment
   [[ -z ${INPUT_DEPLOYMENT:-} ]] || deployment+=/$(jq --null-input --raw-output 'env.INPUT_DEPLOYMENT | @uri')
 
   [[ ${INPUT_TIMEOUT:-10m} =~ ^([0-9]{1,5})(s|m|h)?$ ]] || die 'timeout: write how long to wait, such as 90s, 10m or 1h'
   timeout=$((10#${BASH_REMATCH[1]}))
-  case ${BASH_REMATCH[2]} in m) timeout=$((timeout * 60)) ;; h) timeout=$((timeout * 3600)) ;; esac
+  case ${BASH_REMATCH[2]:-} in m) timeout=$((timeout * 60)) ;; h) timeout=$((timeout * 3600)) ;; esac
   case ${INPUT_ROLLBACK_ON_FAILURE:-} in '' | true | false) ;; *) die 'rollback-on-failure: write true or false' ;; esac
 
   # https://docs.github.com/en/webhooks/webhook-events-and-payloads#push; other events have no such commit.
@@ -206,7 +206,8 @@ ask() { # URL [CURL'S OPTIONS]
   if jq --exit-status 'type == "object"' "$work/body" >/dev/null 2>&1; then cp "$work/body" "$answer"; fi
   if [[ -n $(field .phase) ]]; then cp "$answer" "$rollout"; fi
   rm -f "$work/body"
-  if [[ $status == 000 ]]; then why=$(tr '\n' ' ' <"$work/error"); else why="$(field .error | grep . || printf 'it answers %s' "$status")"; fi
+  why=$(if [[ $status == 000 ]]; then cat "$work/error"; else field .error; fi)
+  why=${why:-it answers $status}
 }
 
 # Ask until there is an answer, or for as long as nothing at all of the request can have arrived.
@@ -242,7 +243,9 @@ patience() {
 }
 
 refused() {
-  die "$(field .error | grep . || printf 'what answers at %s is no auto-deployer: %s' "$deployment" "$why")"
+  local said
+  said=$(field .error)
+  die "${said:-what answers at $deployment is no auto-deployer: $why}"
 }
 
 die() { # TEXT
