@@ -402,6 +402,22 @@ def services(admin, tmp_path_factory) -> Iterator[Callable[..., ConfiguredServic
         yield start
 
 
+@pytest.fixture
+def quick_service(services, cluster) -> ConfiguredService:
+    """Serve without any settling time: a rollout is complete as soon as its pods are ready."""
+    service = services(SETTLE_SECONDS="0")
+    service.reset(cluster.namespace)
+    return service
+
+
+@pytest.fixture
+def patient_service(services, cluster) -> ConfiguredService:
+    """Serve with a second of settling time: what crashes is seen crashing."""
+    service = services(SETTLE_SECONDS="1")
+    service.reset(cluster.namespace)
+    return service
+
+
 @pytest.fixture(scope="module")
 def chat() -> Iterator[Chat]:
     """Listen where notifications can be sent to."""

@@ -13,18 +13,8 @@ pytestmark = needs
 
 
 @pytest.fixture
-def service(services, cluster):
-    service = services(SETTLE_SECONDS="0")
-    service.reset(cluster.namespace)
-    return service
-
-
-@pytest.fixture
-def patient_service(services, cluster):
-    """Serve with a second of settling time: what crashes is seen crashing."""
-    service = services(SETTLE_SECONDS="1")
-    service.reset(cluster.namespace)
-    return service
+def service(quick_service):
+    return quick_service
 
 
 @pytest.fixture

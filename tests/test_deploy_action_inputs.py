@@ -16,10 +16,8 @@ NASTY = """it's "quoted" `id` $(touch pwned) ${HOME} \\ %0A ::error::no | <b>&\n
 
 
 @pytest.fixture
-def service(services, cluster):
-    service = services(SETTLE_SECONDS="0")
-    service.reset(cluster.namespace)
-    return service
+def service(quick_service):
+    return quick_service
 
 
 @pytest.fixture

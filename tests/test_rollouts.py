@@ -27,19 +27,8 @@ FIRST, SECOND = (f"sha256:{digit * 64}" for digit in "12")
 
 
 @pytest.fixture
-def service(services, cluster):
-    """Serve without any settling time: a rollout is complete as soon as its pods are ready."""
-    service = services(SETTLE_SECONDS="0")
-    service.reset(cluster.namespace)
-    return service
-
-
-@pytest.fixture
-def patient_service(services, cluster):
-    """Serve with a second of settling time."""
-    service = services(SETTLE_SECONDS="1")
-    service.reset(cluster.namespace)
-    return service
+def service(quick_service):
+    return quick_service
 
 
 def stamp(live):
