@@ -117,9 +117,9 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
         passwords.check_docker_hub(token.encode())
         push = Push.from_fields(signals.read_fields(request))
         outcomes, refusal = [], None
-        for name, manifest in deployer.loadable():
+        for name in deployer.configured():
             try:
-                if follower := deployer.deploy_pushed(name, manifest, push):
+                if follower := deployer.deploy_pushed(name, push):
                     outcomes.append(_outcome(name, "deploying", follower.record.rollout.id))
             except Repeated:
                 outcomes.append(_outcome(name, "already"))
@@ -195,8 +195,9 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
             metrics.signals.labels(g.get("deployment", ""), str(response.status_code)).inc()
         # The kubelet's probes, several a minute for ever, would bury the rest.
         probe = request.path in ("/healthz", "/readyz") and response.status_code == 200
-        # Behind it stands a secret, however it is misspelt.
-        path = re.sub(r"(?is)(dockerhub).+", r"\1/…", request.path)
+        # Behind /dockerhub stands a secret, and nobody knows what behind a path that doesn't exist.
+        secret = r"(?is)(dockerhub).+" if request.url_rule else r"(?s)^(/*[^/]*)/.+"
+        path = re.sub(secret, r"\1/…", request.path)
         log.log(
             logging.DEBUG if probe else logging.INFO,
             "%s %s %s",

@@ -70,11 +70,12 @@ class Deployer:
         self.rehearse(name, Signal())
         self._monitor.check(self.load(name))
 
-    def deploy_pushed(self, name: str, manifest: Manifest, push: Push) -> Follower | None:
+    def deploy_pushed(self, name: str, push: Push) -> Follower | None:
         """Deploy what was pushed to Docker Hub; return who follows the rollout, None if the deployment runs none of it.
 
         Raises Repeated where a like webhook has begun that just now, and a Refusal.
         """
+        manifest = self.load(name)
         # Only of a Deployment that somebody else manages does the cluster know the image.
         foreign = manifest.body is None
         live = self._cluster.read_deployment(manifest.namespace, manifest.name) if foreign else None

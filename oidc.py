@@ -1,6 +1,7 @@
 """Which workflow sent it, by the token that GitHub gives to each job. Imported only where tokens are let in."""
 
 import logging
+import math
 import time
 from threading import Lock
 
@@ -13,7 +14,7 @@ log = logging.getLogger(__name__)
 
 # GitHub's tokens have some 2 KiB; nothing longer is looked at.
 LONGEST_TOKEN = 16 * 1024
-# Seconds for which keys are taken as they are, and between two looks for a key that isn't among them.
+# Seconds for which keys are taken as they are, and between two looks for one that isn't among them.
 KEYS_LAST, KEYS_PAUSE = 3600, 60
 # Seconds to wait for an answer of the issuer.
 TIMEOUT = 5
@@ -24,9 +25,10 @@ class Tokens:
 
     def __init__(self, issuer: str, audience: str) -> None:
         self._issuer, self._audience = issuer, audience
-        self._client: jwt.PyJWKClient | None = None
         self._lock = Lock()
-        self._failed_at = 0.0
+        self._keys: dict[str, jwt.PyJWK] = {}
+        self._fetched_at = self._tried_at = -math.inf
+        self._has_failed = False
 
     def workflow(self, token: bytes) -> Workflow:
         """Return the workflow that a token was given to.
@@ -64,24 +66,37 @@ class Tokens:
         )
 
     def _key(self, kid: str) -> jwt.PyJWK:
+        # First without the lock: who has a known key doesn't wait for those who haven't.
+        if key := self._known().get(kid):
+            return key
         arrived = time.monotonic()
         with self._lock:
-            # Those who waited while the issuer didn't answer needn't try one after the other.
-            if self._failed_at < arrived:
-                try:
-                    return self._keys().get_signing_key(kid)
-                except (jwt.PyJWKClientConnectionError, jwt.PyJWKSetError, OSError, ValueError) as error:
-                    problem = error
-                self._failed_at = time.monotonic()
-                log.warning("the keys of %s can't be fetched: %s", self._issuer, problem)
-        raise Unreachable(f"the keys of {self._issuer} can't be fetched, so the token can't be checked; try again")
+            # As long as there are keys, whoever makes up ids causes no more than a request a minute. Without any, those
+            # who came while the issuer didn't answer needn't try it one after the other.
+            if self._tried_at + (KEYS_PAUSE if self._known() else 0) < arrived:
+                self._fetch()
+            if key := self._known().get(kid):
+                return key
+            if self._has_failed:
+                raise Unreachable(
+                    f"the keys of {self._issuer} can't be fetched, so the token can't be checked; try again"
+                )
+        raise jwt.InvalidKeyError("no key has this id")
 
-    def _keys(self) -> jwt.PyJWKClient:
+    def _known(self) -> dict[str, jwt.PyJWK]:
+        return self._keys if time.monotonic() < self._fetched_at + KEYS_LAST else {}
+
+    def _fetch(self) -> None:
         # https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderConfig
-        if self._client is None:
-            place = f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"
+        place = f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"
+        self._has_failed = True
+        try:
             keys_at = jwt.PyJWKClient(place, cache_jwk_set=False, timeout=TIMEOUT).fetch_data().get("jwks_uri")
             if not isinstance(keys_at, str) or not keys_at.startswith(self._issuer.partition(":")[0] + ":"):
                 raise ValueError("no jwks_uri, or one that is less secure than the issuer")
-            self._client = jwt.PyJWKClient(keys_at, lifespan=KEYS_LAST, cooldown_duration=KEYS_PAUSE, timeout=TIMEOUT)
-        return self._client
+            keys = jwt.PyJWKClient(keys_at, cache_jwk_set=False, timeout=TIMEOUT).get_signing_keys()
+            self._keys, self._fetched_at = {key.key_id: key for key in keys}, time.monotonic()
+            self._has_failed = False
+        except (jwt.PyJWTError, AttributeError, OSError, TypeError, ValueError) as error:
+            log.warning("the keys of %s can't be fetched: %s", self._issuer, error)
+        self._tried_at = time.monotonic()

@@ -224,7 +224,8 @@ class Follower:
             rollout = replace(rollout, changes=differences, changed_since=last.rollout.revision)
         if ended.rollback_on_failure and not ended.is_rollback and snapshot.deployment:
             try:
-                rollback = "pending" if way_back(records, snapshot).is_safe else "none"
+                way_back(records, snapshot, automatic=True)
+                rollback = "pending"
             except Nowhere as error:
                 log.warning("no rollback: %s", error, extra=self._extra())
         return replace(ended, rollout=rollout, rollback=rollback)

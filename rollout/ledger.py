@@ -83,7 +83,7 @@ class Record:
     def as_history(self) -> dict:
         """Return the line that a history has for it."""
         fields = ("id", "revision", "image", "digest", "phase", "started_at", "finished_at")
-        return {name: getattr(self.rollout, name) for name in fields} | {"cause": self.cause}
+        return {name: getattr(self.told_rollout, name) for name in fields} | {"cause": self.cause}
 
 
 Records = dict[str, Record]

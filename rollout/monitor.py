@@ -18,7 +18,7 @@ from rollout.ledger import Ledger, Record, Records
 from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
 from rollout.notify import Notifier
-from rollout.rollback import Nowhere, Target, way_back
+from rollout.rollback import Target, way_back
 from rollout.status import REVISION, SUPERSEDED, Snapshot, judge, owned_replicaset
 from rollout.watch import KINDS, Watches
 from settings import Settings
@@ -268,17 +268,15 @@ class Monitor:
 
     # The way back
 
-    def _target(self, manifest: Manifest, revision: int | None = None) -> Target:
+    def _target(self, manifest: Manifest, revision: int | None = None, automatic: bool = False) -> Target:
         live = self._live(manifest)
         records = self._ledger.read(manifest.namespace, manifest.name)
         labels = live["spec"]["selector"].get("matchLabels")
-        replicasets = self._cluster.list_all("replicasets", manifest.namespace, labels)["items"]
-        return way_back(records, Snapshot(live, replicasets, [], []), revision)
+        owned = [self._cluster.list_all(kind, manifest.namespace, labels)["items"] for kind in ("replicasets", "pods")]
+        return way_back(records, Snapshot(live, *owned, []), revision, automatic)
 
     def _roll_back_failed(self, name: str, manifest: Manifest, failed: Record) -> int:
-        target = self._target(manifest)
-        if not target.is_safe:
-            raise Nowhere("nothing that is known to have worked is left to roll back to")
+        target = self._target(manifest, automatic=True)
         self._roll_back(name, manifest, target, cause=None, only_over=failed.template)
         return target.revision
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from deployment_spec import pinned, stamp_of, unstamped
 from errors import Conflict
 from rollout.ledger import Records
-from rollout.status import REVISION, Snapshot, owner, without_hash
+from rollout.status import REVISION, Snapshot, digests, owner, without_hash
 
 
 class Nowhere(Conflict):
@@ -17,24 +17,19 @@ class Nowhere(Conflict):
 
 @dataclass(frozen=True)
 class Target:
-    """Name what a rollback goes back to; `verified`: it is recorded to have worked, `serving`: its pods still do."""
+    """Name what a rollback goes back to; `verified`: it is recorded to have worked."""
 
     template: dict
     digests: dict[str, str]
     revision: int
     verified: bool = True
-    serving: bool = False
-
-    @property
-    def is_safe(self) -> bool:
-        """Whether nobody needs to decide on it: it has worked before."""
-        return self.verified or self.serving
 
 
-def way_back(records: Records, snapshot: Snapshot, revision: int | None = None) -> Target:
+def way_back(records: Records, snapshot: Snapshot, revision: int | None = None, automatic: bool = False) -> Target:
     """Choose what to go back to from what is live: the newest that worked and differs from it, or a revision.
 
-    Raises Nowhere, which says why.
+    Where nothing is recorded, it is the previous ReplicaSet; but `automatic`, with nobody to look at it first, only one
+    whose pods still serve. Raises Nowhere, which says why.
     """
     live = snapshot.deployment["spec"]["template"]
     known = records.get(stamp_of(live) or "")
@@ -53,10 +48,10 @@ def way_back(records: Records, snapshot: Snapshot, revision: int | None = None) 
         before = known is None or record.rollout.id < known.rollout.id
         if record.worked and before and _bare(record.template, record.digests) != running:
             return Target(record.template, record.digests, record.rollout.revision)
-    return _previous_replicaset(records, snapshot, running)
+    return _previous_replicaset(records, snapshot, running, automatic)
 
 
-def _previous_replicaset(records: Records, snapshot: Snapshot, running: dict) -> Target:
+def _previous_replicaset(records: Records, snapshot: Snapshot, running: dict, only_serving: bool) -> Target:
     # What ran before this service came: whether it worked is known only while its pods are still there.
     live = snapshot.deployment["spec"]["template"]
     uid = snapshot.deployment["metadata"]["uid"]
@@ -64,14 +59,18 @@ def _previous_replicaset(records: Records, snapshot: Snapshot, running: dict) ->
     for replicaset in snapshot.replicasets:
         revision = int((replicaset["metadata"].get("annotations") or {}).get(REVISION) or 0)
         if owner(replicaset) == uid and revision:
-            serving = replicaset.get("status", {}).get("availableReplicas", 0) > 0
-            numbered.append((revision, without_hash(replicaset["spec"]["template"]), serving))
+            numbered.append((revision, without_hash(replicaset["spec"]["template"]), replicaset))
     # Until the controller has made the live one's ReplicaSet, the highest is the one before.
     current = max((revision for revision, template, _ in numbered if template == live), default=math.inf)
-    for revision, template, serving in sorted(numbered, key=lambda each: each[0], reverse=True):
+    for revision, template, replicaset in sorted(numbered, key=lambda each: each[0], reverse=True):
+        pods = [pod for pod in snapshot.pods if owner(pod) == replicaset["metadata"]["uid"]]
+        ran, mixed = digests(template, pods)
+        serving = replicaset.get("status", {}).get("availableReplicas", 0) > 0 and not mixed
         recorded = records.get(stamp_of(template) or "")
-        if revision < current and recorded is None and _bare(template, {}) != running:
-            return Target(template, {}, revision, verified=False, serving=serving)
+        different = recorded is None and _bare(template, {}) != running
+        if revision < current and different and (serving or not only_serving):
+            # With nobody to look at it: what its pods run, since the tag may be that of the broken image by now.
+            return Target(template, ran if only_serving else {}, revision, verified=False)
     raise Nowhere("there is nothing to roll back to: no earlier rollout that worked and differs from this one is known")
 
 

@@ -121,11 +121,13 @@ class _Namespace:
 
     def add(self, view: View) -> None:
         """Serve one more view, and watch all Deployments as soon as several are followed."""
-        self.views.add(view)
-        if self._only is not None and {view.deployment for view in tuple(self.views)} != {self._only}:
+        with self._lock:
+            self.views.add(view)
+            if self._only in (None, view.deployment):
+                return
             self._stale.add("deployments")
-            if stream := self._streams.get("deployments"):
-                stream.close()
+        if stream := self._streams.get("deployments"):
+            stream.close()
 
     def snapshot(self, name: str, events: list[dict]) -> Snapshot | None:
         with self._lock:
@@ -165,10 +167,13 @@ class _Namespace:
                 pause = min(pause * 2, LONGEST_PAUSE)
 
     def _list(self, kind: str) -> None:
-        self._stale.discard(kind)
-        if kind == "deployments":
-            followed = {view.deployment for view in tuple(self.views)}
-            self._only = followed.pop() if len(followed) == 1 else None
+        with self._lock:
+            self._stale.discard(kind)
+            if kind == "deployments":
+                followed = {view.deployment for view in tuple(self.views)}
+                self._only = followed.pop() if len(followed) == 1 else None
+                # What is there was listed under another name: until the list has come, it says nothing.
+                self._live.discard(kind)
         listed = []
         for page in self._cluster.pages(kind, self._namespace, self._name_of(kind)):
             listed += [_slim(kind, thing) for thing in page["items"]]

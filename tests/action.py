@@ -122,7 +122,8 @@ class Gateway:
     """Stand in front of the service as an Ingress does; what happens to the next requests can be told.
 
     `next_posts` and `next_gets` hold what becomes of them, in order: `drop` (nothing arrives, the connection ends),
-    `lose` (it arrives, the answer doesn't), or a status that is answered in place of the service's.
+    `lose` (it arrives, the answer doesn't), `cut` (half the answer does), or a status that is answered in place of the
+    service's.
     """
 
     def __init__(self, port: int | Callable[[], int | None]) -> None:
@@ -151,17 +152,19 @@ class Gateway:
                     connection.request(self.command, self.path, body or None, dict(self.headers))
                     answer = connection.getresponse()
                     content = answer.read().replace(*(each.encode() for each in gateway.replaced))
-                    if fate != "lose":
+                    if fate == "cut":
+                        self._answer(answer.status, answer.headers["Content-Type"], content, len(content) // 2)
+                    elif fate != "lose":
                         self._answer(answer.status, answer.headers["Content-Type"], content)
 
             do_GET = do_POST = _pass_on
 
-            def _answer(self, status: int, kind: str, content: bytes) -> None:
+            def _answer(self, status: int, kind: str, content: bytes, sent: int | None = None) -> None:
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(content)
+                self.wfile.write(content[:sent])
 
             def log_message(self, *args: object) -> None:
                 """Keep quiet."""

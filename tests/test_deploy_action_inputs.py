@@ -12,7 +12,7 @@ from tests.service import PASSWORD
 
 pytestmark = needs
 
-NASTY = """it's "quoted" `id` $(touch pwned) ${HOME} \\ %0A ::error::no | <b>&\nsecond line"""
+NASTY = """it's "quoted" `id` $(touch pwned) ${HOME} \\ %0A ::error::no | <b>&\n::error::forged\n##[error]forged"""
 
 
 @pytest.fixture
@@ -73,6 +73,8 @@ def test_what_the_service_refuses_is_red_in_its_words(runner, service, given, er
         ({"url": "http://deploy.example.com"}, "url: "),
         ({"url": "https://deploy.example.com/ x"}, "url: "),
         ({"url": "file:///etc/passwd"}, "url: "),
+        ({"url": "https://deploy.example.com/?x="}, "url: "),
+        ({"url": "https://deploy.example.com/#"}, "url: "),
         ({"timeout": "soon"}, "timeout: "),
         ({"timeout": "1d"}, "timeout: "),
         ({"rollback_on_failure": "yes"}, "rollback-on-failure: "),
@@ -103,6 +105,7 @@ def test_no_input_is_run_or_breaks_the_log(runner, service, cluster, name):
     assert run.exit_code == (0 if name == "cause" else 1)
     assert "no | <b>&" not in run.commands("error")
     assert run.exit_code == 0 or len(run.commands("error")) == 1
+    assert "forged" not in run.commands("error")
 
 
 def test_a_password_full_of_quotes_opens(runner, service):
@@ -159,6 +162,10 @@ def test_a_job_without_a_password_sends_its_own_token(job, issuer, open_service,
     [token] = run.commands("add-mask")
     assert run.log.count(token) == 1
     assert issuer.requested == [AUDIENCE]
+    # Where there is no password, the way back can't need one.
+    run = job.run(inputs(open_service, password="", audience=AUDIENCE, image="acme/web:2"))
+    assert f"kubectl rollout undo deployment/web --namespace {cluster.namespace}" in run.summary
+    assert "$PASSWORD" not in run.summary
 
 
 def test_the_audience_is_the_url_where_nothing_else_is_said(job, issuer, open_service):
@@ -196,6 +203,12 @@ def test_the_cause_is_the_commit(runner, service, cluster, tmp_path):
     assert run.exit_code == 0, run.log
     assert change_cause(cluster) == 'Fix the "login" $(date) by Jäne O\'Neil'
     assert "| cause | Fix the &#34;login&#34; &#36;(date) by Jäne O'Neil |" in run.summary
+
+
+def test_a_commit_without_a_message_is_named_by_its_number(runner, service, cluster, tmp_path):
+    (tmp_path / "event.json").write_text(json.dumps({"head_commit": {"message": "", "author": {"name": "J"}}}))
+    runner.run(inputs(service), GITHUB_EVENT_PATH=str(tmp_path / "event.json"))
+    assert change_cause(cluster) == "0123456789ab by octocat"
 
 
 def test_without_a_commit_the_cause_is_what_github_knows(runner, service, cluster):

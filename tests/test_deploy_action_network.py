@@ -52,7 +52,7 @@ def test_dropped_connections_and_bad_gateways_are_asked_through(runner, service,
     service.deploy(image="acme/web:1")
     running = runner.start(inputs(gateway, image="acme/web:slow"))
     wait_for(lambda: gateway.posts)
-    gateway.next_gets = ["drop", 502, "lose", 503, 504, 404]
+    gateway.next_gets = ["drop", 502, "lose", "cut", 503, 504, 404]
     run = running.ended()
     assert run.exit_code == 0, run.log
     assert gateway.next_gets == []
@@ -72,11 +72,11 @@ def test_a_service_that_is_restarted_meanwhile_still_gives_the_verdict(runner, s
     assert run.outputs["phase"] == "complete"
 
 
-@pytest.mark.parametrize("fate", ["lose", 502])
+@pytest.mark.parametrize("fate", ["lose", "cut", 504])
 def test_a_signal_whose_answer_got_lost_is_found_and_not_sent_again(runner, service, gateway, cluster, fate):
     service.deploy(image="acme/web:1")
-    if fate == "lose":
-        gateway.next_posts = ["lose"]
+    if fate != 504:
+        gateway.next_posts = [fate]
         run = runner.run(inputs(gateway, image="acme/web:2"))
     else:
         gateway.next_posts = [504]
@@ -100,6 +100,25 @@ def test_a_signal_that_may_have_arrived_is_never_sent_again(runner, service, gat
     assert run.exit_code == 1
     assert len(gateway.posts) == 1
     assert "It isn't known whether the signal arrived, and it wasn't sent again" in run.commands("error")[0]
+
+
+def test_what_kubectl_rolls_out_is_not_taken_for_the_lost_one(runner, service, gateway, cluster):
+    cluster.create(deployment())
+    gateway.next_posts = ["drop"]
+    running = runner.start(inputs(gateway, image="acme/web:2", timeout="3s"))
+    wait_for(lambda: gateway.posts)
+    cluster.patch({"spec": {"template": {"spec": {"containers": [{"name": "web", "image": "acme/web:3"}]}}}})
+    assert running.ended().exit_code == 1
+
+
+def test_a_lost_signal_that_was_superseded_meanwhile_is_found(runner, service, gateway):
+    gateway.next_posts = ["lose"]
+    running = runner.start(inputs(gateway, image="acme/web:slow"))
+    wait_for(lambda: gateway.posts)
+    wait_for(lambda: service.show().status != 404)
+    service.deploy(cause="another push")
+    run = running.ended()
+    assert (run.exit_code, run.outputs["phase"]) == (0, "superseded"), run.log
 
 
 def test_somebody_elses_rollout_is_not_taken_for_the_lost_one(runner, service, gateway):

@@ -127,7 +127,6 @@ def test_every_deployment_with_that_image_is_deployed(client, cluster):
     sidecar = deployment("sidecar", image="acme/other:1")
     sidecar["spec"]["template"]["spec"]["containers"].append({"name": "proxy", "image": "acme/web"})
     client.configure("sidecar", sidecar)
-    client.configure("broken", "kind: [")
     lines = push(client).text.splitlines()
     assert [line.split(", id")[0] for line in lines] == [
         "ok: api: deploying",
@@ -152,6 +151,15 @@ def test_after_a_rollback_the_image_that_was_meant_counts(client, cluster):
     cluster.create(live)
     assert push(client).text.startswith("ok: web: deploying")
     assert cluster.get("web")["spec"]["template"]["spec"]["containers"][0]["image"] == "acme/web:latest"
+
+
+def test_a_manifest_that_cannot_be_read_may_be_the_one_that_is_meant(client, cluster):
+    client.configure("broken", "kind: [")
+    answer = push(client)
+    assert answer.status == 422
+    assert answer.text.startswith("broken: broken.yaml: ")
+    assert "web: deploying" in answer.text
+    assert cluster.get("web")
 
 
 def test_a_deployment_that_is_refused_keeps_no_other_from_being_deployed(client, cluster):
@@ -332,7 +340,16 @@ def test_whoever_pushed_the_cause_can_be_written(client, cluster, pusher):
 
 
 @pytest.mark.parametrize(
-    "path", ["/dockerhub/{}", "/dockerhub/{}/", "/dockerhub//{}", "/DockerHub/{}", "/deployment/dockerhub/{}"]
+    "path",
+    [
+        "/dockerhub/{}",
+        "/dockerhub/{}/",
+        "/dockerhub//{}",
+        "/DockerHub/{}",
+        "/deployment/dockerhub/{}",
+        "/docker-hub/{}",
+        "/hooks/x/{}",
+    ],
 )
 def test_the_token_is_in_no_access_line(client, caplog, path):
     caplog.set_level("DEBUG")

@@ -641,3 +641,18 @@ def test_a_burst_of_signals_leaves_the_last_and_leaks_nothing(service, cluster):
     assert sum(each["phase"] == "superseded" for each in others) >= len(others) - 3
     cluster.simulation.wait_for(lambda: not watches(cluster))
     wait_for(lambda: threads(service) <= before)
+
+
+def test_a_deployment_that_is_asked_for_while_another_is_followed_is_not_taken_for_gone(service, cluster):
+    """The watch of one Deployment becomes the watch of all: until it has, nothing is said of the others."""
+    cluster.create(deployment("other"))
+    cluster.simulation.wait_for(lambda: cluster.get("other")["status"].get("availableReplicas") == 1)
+    service.configure("other", {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "other"}})
+    hold(cluster, 0)
+    cluster.simulation.fail(2, "GET", f"/namespaces/{cluster.namespace}/deployments?limit", delay=1)
+    service.signal("web")
+    # In the middle of the first list, which is only of that one.
+    cluster.simulation.wait_for(lambda: asked(cluster, "list", "deployments"))
+    assert service.show("other").status == 200
+    release(cluster)
+    assert service.show("web", wait=20).status == 200

@@ -34,7 +34,7 @@ def story(service, name):
 
 
 @pytest.fixture(params=["role.yaml", "self-role.yaml"])
-def rights(request, services, cluster, admin):
+def rights(request, services, cluster):
     """Return what a Role grants, and what the service uses under it."""
     service = services("rights", SETTLE_SECONDS="1")
     service.reset(cluster.namespace)
@@ -45,9 +45,8 @@ def rights(request, services, cluster, admin):
         (service.deployments_dir / "web.yaml").unlink()
         service.configure(name, OWN)
         cluster.create(deployment(name))
-    before = len(admin.simulation.requests)
     story(service, name)
-    calls = [each for each in admin.simulation.requests[before:] if each.user != "admin"]
+    calls = [each for each in cluster.requests if each.user != "admin" and each.namespace == cluster.namespace]
     refused = [each for each in calls if each.status == 403]
     return granted(request.param), {(each.group, each.resource, each.verb) for each in calls}, refused
 

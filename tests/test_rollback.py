@@ -210,6 +210,36 @@ def test_even_when_nothing_at_all_is_recorded():
     assert (target.revision, target.verified) == (1, False)
 
 
+def serving(revision, template, *digests):
+    """Return a ReplicaSet whose pods are available, and those pods."""
+    owned = replicaset(revision, template)
+    owned["status"] = {"availableReplicas": len(digests)}
+    statuses = [{"name": "web", "imageID": f"docker.io/acme/web@{digest}"} for digest in digests]
+    reference = {"controller": True, "uid": owned["metadata"]["uid"]}
+    pods = [
+        {"metadata": {"ownerReferences": [reference]}, "status": {"containerStatuses": [each]}} for each in statuses
+    ]
+    return owned, pods
+
+
+def automatically(live, sets, pods):
+    return way_back({}, Snapshot(live_with(live), sets, pods, []), automatic=True)
+
+
+def test_by_itself_it_goes_back_to_what_still_serves_and_to_its_digest():
+    first, pods = serving(1, template(None, "acme/web:latest"), D1, D1)
+    broken = replicaset(2, KUBECTL1)  # By somebody else, before: it isn't what serves.
+    target = automatically(KUBECTL2, [first, broken, replicaset(3, KUBECTL2)], pods)
+    assert (target.revision, target.digests, target.verified) == (1, {"web": D1}, False)
+
+
+@pytest.mark.parametrize("digests", [(), (D1, D2)])
+def test_by_itself_it_goes_back_neither_to_what_serves_no_more_nor_to_who_knows_what(digests):
+    first, pods = serving(1, KUBECTL1, *digests)
+    with pytest.raises(Nowhere):
+        automatically(KUBECTL2, [first, replicaset(2, KUBECTL2)], pods)
+
+
 def test_revisions_are_numbers():
     sets = [replicaset(9, KUBECTL1), replicaset(10, template(None, "acme/web:10")), replicaset(11, KUBECTL2)]
     assert back({}, KUBECTL2, *sets).revision == 10

@@ -54,7 +54,9 @@ def seconds: sub("\\.[0-9]+"; "") | fromdateiso8601;
     "Changed since the last rollout that worked:", "", (.changes[] | "- \(text)"), "" end),
   (if $before == null or .rolled_back_to != null or .phase == "superseded" then empty else
     "The way back:", "", "```sh",
-    "curl --data \"{\\\"pw\\\": \\\"$PASSWORD\\\", \\\"wait\\\": true}\" \(env.DEPLOYMENT + "/rollback" | @sh)",
+    (if env.HAS_PASSWORD == "yes"
+      then "curl --data \"{\\\"pw\\\": \\\"$PASSWORD\\\", \\\"wait\\\": true}\" \(env.DEPLOYMENT + "/rollback" | @sh)"
+      else "kubectl rollout undo deployment/\(.deployment) --namespace \(.namespace)" end),
     "```", "" end)'
 
 main() {
@@ -86,7 +88,7 @@ read_inputs() {
   while [[ $url == */ ]]; do url=${url%/}; done
   url=${url%/deployment}
   # In clear text only within the machine: whoever reads the password on its way can deploy.
-  local secure='^https://[^][:space:]"<>\^`{|}[]+$' loopback='^http://(127\.0\.0\.1|localhost)(:[0-9]+)?$'
+  local secure='^https://[^][:space:]"<>\^`{|}?#[]+$' loopback='^http://(127\.0\.0\.1|localhost)(:[0-9]+)?$'
   [[ $url =~ $secure || $url =~ $loopback ]] || die 'url: write where auto-deployer is, such as https://deploy.example.com'
   audience=${INPUT_AUDIENCE:-$url}
   deployment=$url/deployment
@@ -103,7 +105,7 @@ read_inputs() {
   cause=$(jq --raw-output --slurp '
     (.[0].head_commit? // {}) as $commit
     | if (env.INPUT_CAUSE // "") != "" then env.INPUT_CAUSE
-      elif $commit.message then "\($commit.message | split("\n")[0]) by \($commit.author.name // env.GITHUB_ACTOR)"
+      elif ($commit.message // "") != "" then "\($commit.message | split("\n")[0]) by \($commit.author.name // env.GITHUB_ACTOR)"
       elif env.GITHUB_SHA then "\(env.GITHUB_SHA[:12]) by \(env.GITHUB_ACTOR)"
       else "" end
     | gsub("\\s+"; " ") | gsub("[[:cntrl:]]"; "") | sub("^ "; "") | .[:256] | sub(" $"; "")' "$event")
@@ -124,13 +126,12 @@ signal() {
   ask_until_it_is_there "$deployment" --header 'Content-Type: application/json' --data-binary "@$work/signal"
   if is_away; then
     find_signalled
-  elif [[ $status != 2* ]]; then
-    refused
+  else
+    id=$(field .id)
+    [[ $status == 2* && $id =~ ^[A-Za-z0-9._-]+$ ]] || refused
   fi
-  id=$(field .id)
-  [[ $id =~ ^[A-Za-z0-9._-]+$ ]] || refused
   deadline=$((SECONDS + timeout))
-  printf 'signalled: %s, image %s, id %s\n' "$(field .deployment)" "$(field .image)" "$id"
+  printf 'signalled: %s, id %s\n' "$deployment" "$id"
 }
 
 # A signal that may have arrived is never sent again: look whether its rollout is there.
@@ -141,11 +142,11 @@ find_signalled() {
   while ((SECONDS < until)); do
     sleep 1
     ask "$deployment"
-    if CAUSE=$cause jq --exit-status --argjson known "$known" '
-      .id as $id | .phase and ($known | index($id)) == null
-      and ([.history[] | select(.id == $id) | .cause] | . == [] or env.CAUSE == "" or .[0] == env.CAUSE)' "$answer" >/dev/null; then
-      return
-    fi
+    # By its id and its cause: others may have deployed meanwhile, and kubectl's rollouts have a ReplicaSet's name.
+    id=$(CAUSE=$cause jq --raw-output --argjson known "$known" '[.history[]?
+      | select(.id | test("^[0-9]{8}T[0-9]{6}\\.[0-9]{6}Z$")) | select(.id as $id | $known | index($id) | not)
+      | select(env.CAUSE == "" or .cause == env.CAUSE) | .id][0] // empty' "$answer")
+    [[ -z $id ]] || return 0
   done
   die "the signal's answer got lost: $lost. It isn't known whether the signal arrived, and it wasn't sent again. No new rollout is seen at $deployment; run this job again if there is none"
 }
@@ -177,7 +178,7 @@ tell() {
   phase=$(field .phase)
   printf '%s=%s\n' id "$id" phase "$phase" revision "$(field .revision)" digest "$(field .digest)" \
     rolled-back-to "$(field .rolled_back_to)" >>"${GITHUB_OUTPUT:-/dev/null}"
-  DEPLOYMENT=$deployment jq --raw-output "$JQ_WORDS $JQ_SUMMARY" "$answer" >>"${GITHUB_STEP_SUMMARY:-/dev/null}"
+  DEPLOYMENT=$deployment HAS_PASSWORD=${password:+yes} jq --raw-output "$JQ_WORDS $JQ_SUMMARY" "$answer" >>"${GITHUB_STEP_SUMMARY:-/dev/null}"
   diagnosis=$(jq --raw-output "$JQ_WORDS $JQ_DIAGNOSIS" "$answer")
   case $phase in
     complete) printf '%s\n' "$diagnosis" ;;
@@ -191,18 +192,21 @@ tell() {
 # of the request went out, and $why what was wrong.
 ask() { # URL [CURL'S OPTIONS]
   printf '{}' >"$answer"
-  status=000 sent=0 why=
+  status=000 sent=0 why='' broken=
   if [[ -z $password ]] && ((SECONDS >= token_until)); then
     token=$(oidc_token) || { why='GitHub gave no OIDC token' && return 0; }
     token_until=$((SECONDS + TOKEN_LASTS))
     command_ add-mask "$token"
   fi
   # Not in curl's arguments, which every process of the machine can read.
-  read -r status sent < <(
+  sent=$(
     curl --silent --show-error --globoff --stderr "$work/error" --output "$work/body" \
       --write-out '%{http_code} %{size_request}\n' --connect-timeout 10 --max-time 45 --header 'Accept: application/json' \
-      --header @<(printf 'Authorization: Bearer %s\n' "${password:-$token}") "${@:2}" "$1" || true
-  ) || true
+      --header @<(printf 'Authorization: Bearer %s\n' "${password:-$token}") "${@:2}" "$1"
+  ) || broken=yes
+  status=${sent% *} sent=${sent#* }
+  # Half an answer is none.
+  [[ -z $broken && -n $status ]] || status=000
   if jq --exit-status 'type == "object"' "$work/body" >/dev/null 2>&1; then cp "$work/body" "$answer"; fi
   if [[ -n $(field .phase) ]]; then cp "$answer" "$rollout"; fi
   rm -f "$work/body"
