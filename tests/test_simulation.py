@@ -127,8 +127,8 @@ def test_complete(shared):
     assert all(counts(step)["availableReplicas"] >= 2 and counts(step)["replicas"] <= 3 for step in after)
     told = [(conditions(step), counts(step)) for step in after]
     replaced = {**ready, "replicas": 3, "unavailableReplicas": 1}
-    for number in (1, 2):
-        assert ({MINIMUM, UPDATED}, replaced | {"updatedReplicas": number}) in told
+    # The states after that one may come and go between two looks of the controller.
+    assert ({MINIMUM, UPDATED}, replaced | {"updatedReplicas": 1}) in told
     assert told[-1] == ({MINIMUM, PROGRESSED}, ready)
     old, new = sorted(
         shared.list("replicasets", "default", labels="app=complete"),
