@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 
 from deployment_spec import CHANGE_CAUSE, image_of, is_stamp, pinned, stamp_of, time_of, unstamped
@@ -40,6 +40,8 @@ class Record:
     told: bool = False
     # Since when somebody has been at telling: when that was long ago, another one takes over. ISO 8601.
     claimed_at: str | None = None
+    # What a newer version wrote that this one doesn't know, in the places where it stood: it is written back.
+    unknown: dict = field(default_factory=dict)
 
     @classmethod
     def begun(
@@ -156,14 +158,14 @@ class Ledger:
 
     def _fetch(self, namespace: str, deployment: str) -> "_State":
         config_map = self._cluster.read_config_map(namespace, _name(deployment)) or {}
+        # What can't be read counts as well: it may be a newer version's record.
         sizes = {key: len(text) for key, text in (config_map.get("data") or {}).items() if is_stamp(key)}
         return _State(config_map.get("metadata", {}).get("resourceVersion", ""), _records(config_map), sizes)
 
     def _write(self, namespace: str, deployment: str, uid: str, state: "_State", record: Record) -> "_State":
-        key, text = record.rollout.id, json.dumps(asdict(record), separators=(",", ":"))
+        key, text = record.rollout.id, json.dumps(_as_stored(record), separators=(",", ":"))
         sizes = {**state.sizes, key: len(text)}
-        kept = _kept({**state.records, key: record}, sizes)
-        # With what only looks like a record: nobody can read it.
+        kept = _kept(sizes)
         data: dict[str, str | None] = {gone: None for gone in state.sizes if gone not in kept}
         data |= {key: text} if key in kept else {}
         owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment, "uid": uid, "controller": False}
@@ -177,7 +179,9 @@ class Ledger:
             answer = self._cluster.patch_config_map(namespace, _name(deployment), body)
         else:
             answer = self._cluster.create_config_map(namespace, {"metadata": metadata, "data": data})
-        return _State(answer["metadata"]["resourceVersion"], kept, {each: sizes[each] for each in kept})
+        records = {each: found for each, found in {**state.records, key: record}.items() if each in kept}
+        newest_first = dict(sorted(records.items(), reverse=True))
+        return _State(answer["metadata"]["resourceVersion"], newest_first, {each: sizes[each] for each in kept})
 
 
 @dataclass(frozen=True)
@@ -193,13 +197,14 @@ def _name(deployment: str) -> str:
     return f"auto-deployer-{deployment}"
 
 
-def _kept(records: Records, sizes: dict[str, int]) -> Records:
-    kept, size = {}, 0
-    for key in sorted(records, reverse=True)[:MOST_RECORDS]:
+def _kept(sizes: dict[str, int]) -> set[str]:
+    """Choose the newest keys that there is room for."""
+    kept, size = set(), 0
+    for key in sorted(sizes, reverse=True)[:MOST_RECORDS]:
         size += sizes[key]
         if size > MOST_BYTES and kept:
             break
-        kept[key] = records[key]
+        kept.add(key)
     return kept
 
 
@@ -238,11 +243,15 @@ def _records(config_map: dict) -> Records:
     return records
 
 
-def _record(key: str, fields: dict) -> Record:
-    rollout = dict(fields["rollout"])
-    causes = tuple(Cause(**each | {"logs": tuple(each["logs"])}) for each in rollout["causes"])
-    rollout |= {"causes": causes, "changes": tuple(rollout["changes"]), "replicas": Replicas(**rollout["replicas"])}
-    record = Record(**fields | {"rollout": Rollout(**rollout | {"phase": Phase(rollout["phase"])})})
+def _record(key: str, stored: dict) -> Record:
+    rollout = _known(Rollout, stored["rollout"])
+    causes = (_known(Cause, each) for each in rollout.get("causes", ()))
+    rollout["causes"] = tuple(Cause(**each | {"logs": tuple(each.get("logs", ()))}) for each in causes)
+    rollout["replicas"] = Replicas(**_known(Replicas, rollout.get("replicas", {})))
+    rollout |= {"changes": tuple(rollout.get("changes", ())), "phase": Phase(rollout["phase"])}
+    known = {name: value for name, value in _known(Record, stored).items() if name != "unknown"}
+    record = Record(**known | {"rollout": Rollout(**rollout)})
+    record = replace(record, unknown=_missing(stored, _as_stored(record)) or {})
     if record.rollout.id != key:
         raise ValueError("it is another rollout's")
     # Somebody else may have written anything: what is made of a record anywhere must work with this one.
@@ -257,3 +266,32 @@ def _record(key: str, fields: dict) -> Record:
     if not isinstance(record.rollout.revision, int | None):
         raise TypeError("revision")
     return record
+
+
+def _known(kind: type, stored: dict) -> dict:
+    return {each.name: stored[each.name] for each in fields(kind) if each.name in stored}
+
+
+def _as_stored(record: Record) -> dict:
+    stored = asdict(record)
+    return _merged(stored, stored.pop("unknown"))
+
+
+def _missing(stored: object, known: object) -> object:
+    """Return what of a stored record isn't in what this version makes of it; None where there is nothing."""
+    if isinstance(stored, dict) and isinstance(known, dict):
+        found = {key: _missing(value, known[key]) if key in known else value for key, value in stored.items()}
+        return {key: value for key, value in found.items() if key not in known or value is not None} or None
+    if isinstance(stored, list) and isinstance(known, list | tuple) and len(stored) == len(known):
+        found = [_missing(each, its) for each, its in zip(stored, known, strict=True)]
+        return found if any(found) else None
+    return None
+
+
+def _merged(known: object, unknown: object) -> object:
+    """Put back into what this version writes what `_missing` took aside; a list only as long as it was."""
+    if isinstance(known, dict) and isinstance(unknown, dict):
+        return {**known, **{key: _merged(known[key], each) if key in known else each for key, each in unknown.items()}}
+    if isinstance(known, list | tuple) and isinstance(unknown, list) and len(known) == len(unknown):
+        return [_merged(its, each) for its, each in zip(known, unknown, strict=True)]
+    return known

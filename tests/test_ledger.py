@@ -7,6 +7,7 @@ import threading
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -326,10 +327,101 @@ def test_a_spoiled_record_is_left_out_or_harms_nobody_who_reads_it(here, stored,
             for revision in (None, 1):
                 with suppress(Nowhere):
                     way_back(records, snapshot, revision)
-            ledger_module._kept(records, dict.fromkeys(records, 1))
+            for record in records.values():
+                json.dumps(ledger_module._as_stored(record))
         except Exception as error:
             broken.append(f"{path} = {value!r}: {error!r}")
     assert "\n".join(broken) == ""
+
+
+# Written by several versions: during a deploy of auto-deployer itself an older and a newer one meet here
+
+RECORDED = json.loads((Path(__file__).parent / "recordings" / "records.json").read_text())
+
+
+def of_the_future(text):
+    """Add what this version doesn't know, in each place that has a name."""
+    stored = json.loads(text)
+    stored |= {"approvals": [{"by": "jane", "at": None}], "window": {"from": "22:00"}, "owner": None}
+    stored["rollout"] |= {"link": "https://example.com/runs/1", "score": 0.1}
+    stored["rollout"]["replicas"]["draining"] = 1
+    for cause in stored["rollout"]["causes"]:
+        cause["hint"] = {"see": ["a", {"b": 1}]}
+    return stored
+
+
+def write_all(cluster, texts, uid):
+    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": uid}
+    metadata = {"name": NAME, "ownerReferences": [owner]}
+    cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": texts}, "configmaps")
+
+
+def test_records_of_the_version_before_are_read(here, cluster):
+    write_all(cluster, RECORDED, here.live["metadata"]["uid"])
+    first, failed, back = sorted(here.read().values(), key=lambda record: record.rollout.id)
+    assert (first.rollout.phase, first.rollout.revision, first.cause) == (Phase.COMPLETE, 1, "first")
+    assert first.digests == {"web": first.rollout.digest}
+    assert (failed.rollout.phase, failed.rollback, failed.rollout.rolled_back_to) == (Phase.FAILED, "done", 1)
+    assert failed.rollout.causes[0].logs[-1] == "KeyError: 'DATABASE_URL'"
+    assert failed.rollout.changes == ("image: acme/web:1 -> acme/web:crash",)
+    assert (back.rollout.phase, back.is_rollback, back.rollout.rolled_back_to) == (Phase.COMPLETE, True, 1)
+    assert not any(record.unknown for record in (first, failed, back))
+
+
+def test_records_of_the_version_before_are_written_again_as_they_were(here, cluster, stored):
+    write_all(cluster, RECORDED, here.live["metadata"]["uid"])
+    for key, record in here.read().items():
+        here.write(replace(record, told=True))
+        assert json.loads(stored()[key]) == json.loads(RECORDED[key]) | {"told": True}
+
+
+def test_what_a_newer_version_wrote_survives_when_a_record_is_written_again(here, cluster, stored):
+    newer = {key: of_the_future(text) for key, text in RECORDED.items()}
+    write_all(cluster, {key: json.dumps(each) for key, each in newer.items()}, here.live["metadata"]["uid"])
+    assert len(here.read()) == 3
+    for key, record in here.read().items():
+        here.write(replace(record, told=True, rollout=replace(record.rollout, message="said anew")))
+        expected = newer[key] | {"told": True, "rollout": newer[key]["rollout"] | {"message": "said anew"}}
+        assert json.loads(stored()[key]) == expected
+
+
+def test_a_newer_version_s_records_that_this_one_doesn_t_write_stay_byte_for_byte(here, cluster, stored):
+    newer = {key: json.dumps(of_the_future(text), indent=2) for key, text in RECORDED.items()}
+    write_all(cluster, newer, here.live["metadata"]["uid"])
+    assert here.write(here.record(1))
+    assert stored() == newer | {stamp(1): stored()[stamp(1)]}
+
+
+@pytest.mark.parametrize("field", ["digests", "rollback", "rollback_on_failure", "is_rollback", "told", "claimed_at"])
+def test_a_missing_field_of_a_record_gets_its_default(here, cluster, field):
+    stored = {
+        key: {name: each for name, each in json.loads(text).items() if name != field} for key, text in RECORDED.items()
+    }
+    write_all(cluster, {key: json.dumps(each) for key, each in stored.items()}, here.live["metadata"]["uid"])
+    assert [getattr(record, field) for record in here.read().values()] == [getattr(here.record(), field)] * 3
+
+
+@pytest.mark.parametrize(
+    "field", ["digest", "revision", "replicas", "causes", "changes", "rolled_back_to", "changed_since"]
+)
+def test_a_missing_field_of_a_rollout_gets_its_default(here, cluster, field):
+    stored = {key: json.loads(text) for key, text in RECORDED.items()}
+    for each in stored.values():
+        del each["rollout"][field]
+    write_all(cluster, {key: json.dumps(each) for key, each in stored.items()}, here.live["metadata"]["uid"])
+    default = getattr(here.record().rollout, field)
+    assert [getattr(record.rollout, field) for record in here.read().values()] == [default] * 3
+
+
+def test_a_record_that_cannot_be_read_is_kept_until_twenty_newer_ones_are_there(here, cluster, stored):
+    cancelled = RECORDED["20261124T065148.279014Z"].replace('"phase":"complete"', '"phase":"cancelled"')
+    cancelled = cancelled.replace("20261124T065148.279014Z", stamp(3))
+    write_all(cluster, {stamp(3): cancelled}, here.live["metadata"]["uid"])
+    assert here.read() == {}
+    for number in (1, 2, *range(4, 24)):
+        assert stored()[stamp(3)] == cancelled
+        here.write(here.record(number))
+    assert sorted(stored()) == [stamp(number) for number in range(4, 24)]
 
 
 # Written by several
