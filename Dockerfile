@@ -15,7 +15,11 @@ RUN python -m venv venv \
     && venv/bin/pip uninstall --yes --quiet pip
 
 COPY *.py uwsgi.ini ./
+COPY access/ access/
+COPY cluster/ cluster/
+COPY manifest/ manifest/
 COPY rollout/ rollout/
+COPY web/ web/
 # Now, since a read-only root can't keep what Python compiles at each start.
 RUN venv/bin/python -m compileall -q .
 

@@ -17,22 +17,22 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 import logs
-import signals
-from access import Opened, Passwords, Workflow
+from access.passwords import Opened, Passwords, Workflow
+from cluster.api import Cluster
 from deployer import Deployer, Repeated
-from docker_hub import Push
 from errors import Invalid, NotFound, Refusal, WrongPassword
-from rollout.cluster import Cluster
 from rollout.follower import Follower
 from rollout.ledger import Records
 from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
 from rollout.monitor import Monitor
 from settings import Settings
-from signals import Signal
+from web import parsing
+from web.parsing import Signal
+from web.webhooks import Push
 
 if TYPE_CHECKING:
-    import oidc
+    from access import oidc
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +55,9 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
 
     def opened(fields: dict | None = None) -> Opened:
         try:
-            return passwords.opened(signals.read_passwords(request, fields))
+            return passwords.opened(parsing.read_passwords(request, fields))
         except WrongPassword:
-            token = signals.read_bearer(request)
+            token = parsing.read_bearer(request)
             # Anything else is no token: https://www.rfc-editor.org/rfc/rfc7515#section-7.1
             if tokens is None or token is None or token.count(b".") != 2:
                 raise
@@ -96,7 +96,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     @app.post("/deployment")
     @app.post("/deployment/<path:name>")
     def deploy(name: str | None = None) -> Response:
-        fields = signals.read_fields(request)
+        fields = parsing.read_fields(request)
         g.deployment = name = opened(fields).pick(name, deployer.configured())
         signal = Signal.from_fields(fields)
         if signal.dry_run:
@@ -107,7 +107,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     @app.post("/deployment/rollback")
     @app.post("/deployment/<path:name>/rollback")
     def rollback(name: str | None = None) -> Response:
-        fields = signals.read_fields(request)
+        fields = parsing.read_fields(request)
         g.deployment = name = opened(fields).pick(name, deployer.configured())
         signal = Signal.from_rollback_fields(fields)
         return answer(deployer.roll_back(name, signal), signal.wait)
@@ -115,7 +115,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     @app.post("/dockerhub/<path:token>")
     def redeploy(token: str) -> Response:
         passwords.check_docker_hub(token.encode())
-        push = Push.from_fields(signals.read_fields(request))
+        push = Push.from_fields(parsing.read_fields(request))
         outcomes, refusal = [], None
         for name in deployer.configured():
             try:
@@ -134,7 +134,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
         if name and f"/{name}".endswith("/rollback"):
             raise MethodNotAllowed(["POST"])
         g.deployment = name = opened().pick(name, deployer.configured())
-        seconds = signals.read_wait_argument(request)
+        seconds = parsing.read_wait_argument(request)
         if seconds and not waiting.acquire(blocking=False):
             rollout, records = monitor.rollout(name, deployer.load(name), request.args.get("id"), 0)
             if rollout.phase is not Phase.PROGRESSING:
@@ -262,7 +262,7 @@ def _tokens(settings: Settings) -> "oidc.Tokens | None":
     if not settings.oidc_audience:
         return None
     # Only now: with the cryptography that it brings it takes some 10 MiB, which nobody else needs.
-    import oidc
+    from access import oidc
 
     return oidc.Tokens(settings.oidc_issuer, settings.oidc_audience)
 

@@ -8,16 +8,16 @@ from dataclasses import replace
 from kubernetes.client import V1Deployment
 
 import deployment_spec
+from cluster.api import Cluster
 from deployment_spec import Manifest
-from docker_hub import Push
 from errors import Invalid, NotFound
-from rollout.cluster import Cluster
 from rollout.follower import Follower
 from rollout.ledger import Record
 from rollout.model import Phase, Rollout
 from rollout.monitor import Monitor
 from settings import Settings
-from signals import Signal
+from web.parsing import Signal
+from web.webhooks import Push
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from kubernetes.client import V1Deployment
 from pydantic import ValidationError
 
-import kubectl_yaml
-from access import WHO_MAY
+from access.passwords import WHO_MAY
 from errors import BadRequest, Invalid, NotFound, OtherImage
-from image_reference import ImageReference
-from signals import Signal
+from manifest import kubectl_yaml
+from manifest.image_reference import ImageReference
+from web.parsing import Signal
 
 # On the pod template: a new value makes Kubernetes roll out even when nothing else has changed.
 RESTARTED_AT = "auto-deployer/restartedAt"

@@ -4,11 +4,11 @@ import logging
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from cluster.api import Cluster
 from errors import Refusal
-from rollout.cluster import Cluster
 from rollout.ledger import Record
 from rollout.model import Cause
-from rollout.status import Snapshot, judge, unready_pods
+from rollout.verdict import Snapshot, judge, unready_pods
 
 log = logging.getLogger(__name__)
 

@@ -7,18 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from cluster.api import Cluster
+from cluster.watch import View, Watches
 from deployment_spec import ROLLED_BACK_TO, Manifest
 from errors import Refusal, TooSlow, Unreachable
 from rollout import diagnosis
 from rollout.changes import changes
-from rollout.cluster import Cluster
 from rollout.ledger import Ledger, Record, Records, fit
 from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
 from rollout.notify import Notifier, write_event
 from rollout.rollback import Nowhere, way_back
-from rollout.status import SUPERSEDED, Snapshot, Verdict, digests, judge, owned_replicaset, owner, unready_pods
-from rollout.watch import View, Watches
+from rollout.verdict import SUPERSEDED, Snapshot, Verdict, digests, judge, owned_replicaset, owner, unready_pods
 from settings import Settings
 
 log = logging.getLogger(__name__)

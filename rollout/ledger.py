@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 
+from cluster.api import ATTEMPTS, FIELD_MANAGER, Cluster
 from deployment_spec import CHANGE_CAUSE, image_of, is_stamp, pinned, stamp_of, time_of, unstamped
 from errors import Conflict, NotFound, Refusal, TooSlow, Unreachable
-from rollout.cluster import ATTEMPTS, FIELD_MANAGER, Cluster
 from rollout.model import Cause, Phase, Replicas, Rollout
 
 log = logging.getLogger(__name__)

@@ -10,17 +10,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import deployment_spec
+from cluster.api import Cluster
+from cluster.watch import KINDS, Watches
 from deployment_spec import Manifest, image_of, is_stamp, stamp_of
 from errors import Conflict, Invalid, NotFound, Refusal, TooSlow, Unreachable
-from rollout.cluster import Cluster
 from rollout.follower import TELLING_TAKES, Follower, Shared, iso, rolled_back_to, with_verdict
 from rollout.ledger import Ledger, Record, Records
 from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
 from rollout.notify import Notifier
 from rollout.rollback import Target, way_back
-from rollout.status import REVISION, SUPERSEDED, Snapshot, judge, owned_replicaset
-from rollout.watch import KINDS, Watches
+from rollout.verdict import REVISION, SUPERSEDED, Snapshot, judge, owned_replicaset
 from settings import Settings
 
 log = logging.getLogger(__name__)

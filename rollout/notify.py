@@ -6,8 +6,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cluster.api import Cluster
 from errors import Refusal
-from rollout.cluster import Cluster
 from rollout.model import Phase, Rollout
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from deployment_spec import pinned, stamp_of, unstamped
 from errors import Conflict
 from rollout.ledger import Records
-from rollout.status import REVISION, Snapshot, digests, owner, without_hash
+from rollout.verdict import REVISION, Snapshot, digests, owner, without_hash
 
 
 class Nowhere(Conflict):

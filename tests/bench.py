@@ -25,9 +25,9 @@ from kubernetes import client, config
 from kubernetes.client.rest import RESTClientObject
 
 import deployment_spec
-from rollout.cluster import Cluster
-from signals import Signal
+from cluster.api import Cluster
 from tests.service import PASSWORD, ROOT, Service, wait_for
+from web.parsing import Signal
 
 NAMESPACE = "auto-deployer-bench"
 NAME = "web"

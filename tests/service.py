@@ -19,6 +19,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+ROOMS = ("access", "cluster", "manifest", "rollout", "web")
+# What the image holds of Python.
+SOURCES = [*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).glob("*.py"))]
 PASSWORD = "correct-horse-battery-staple"
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from access import Key, Opened, Passwords
+from access.passwords import Key, Opened, Passwords
 from errors import BadRequest, NotFound, WrongPassword
 
 GOOD = b"correct-horse-battery-staple"

@@ -8,7 +8,7 @@ import pytest
 
 from deployment_spec import UNPINNED, build, build_rollback, configured, image_of, load, new_stamp, pinned, unstamped
 from errors import BadRequest, Invalid, NotFound, OtherImage
-from signals import Signal
+from web.parsing import Signal
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 STAMP = "20261122T201503.123456Z"

@@ -4,12 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-import docker_hub
 from deployment_spec import Manifest
-from docker_hub import Push
 from errors import BadRequest, NotDockerHub
 from tests.conftest import ConfiguredService, InProcess, deployment
 from tests.service import PASSWORD, wait_for
+from web import webhooks
+from web.webhooks import Push
 
 TOKEN = "9f86d081884c7d659a2feaa0c55ad015"
 CALLBACK = "https://registry.hub.docker.com/u/acme/web/hook/2141b5bi5i5b02bec211i4eeih0242eg11000a/"
@@ -214,7 +214,7 @@ def test_a_rollback_meanwhile_is_not_undone_by_the_others(client, cluster):
 
 def test_the_next_push_is_deployed(client, cluster, monkeypatch):
     push(client)
-    monkeypatch.setattr(docker_hub, "ALIKE", docker_hub.ALIKE * 0)
+    monkeypatch.setattr(webhooks, "ALIKE", webhooks.ALIKE * 0)
     assert push(client).text.startswith("ok: web: deploying")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from image_reference import ImageReference
+from manifest.image_reference import ImageReference
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 

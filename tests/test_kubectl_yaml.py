@@ -2,7 +2,7 @@
 
 import pytest
 
-import kubectl_yaml
+from manifest import kubectl_yaml
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from cluster.api import Cluster
 from deployment_spec import RESTARTED_AT
 from errors import Refusal, Unreachable
 from rollout import ledger as ledger_module
-from rollout.cluster import Cluster
 from rollout.ledger import Ledger, Record
 from rollout.model import Cause, Phase, Replicas
 from rollout.rollback import Nowhere, way_back
-from rollout.status import Snapshot
+from rollout.verdict import Snapshot
 from tests.conftest import deployment
 
 D1 = "sha256:" + "1" * 64
@@ -336,7 +336,7 @@ def test_a_spoiled_record_is_left_out_or_harms_nobody_who_reads_it(here, stored,
 
 # Written by several versions: during a deploy of auto-deployer itself an older and a newer one meet here
 
-RECORDED = json.loads((Path(__file__).parent / "recordings" / "records.json").read_text())
+RECORDED = json.loads((Path(__file__).parent / "records.json").read_text())
 
 
 def of_the_future(text):

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jwt
 import pytest
 
-import oidc
+from access import oidc
 from errors import Unreachable, WrongPassword
 from tests.conftest import InProcess, deployment
 from tests.issuer import AUDIENCE, REPOSITORY_ID, Issuer, new_key
@@ -317,7 +317,7 @@ def test_switched_off_no_token_opens_anything(issuer, admin, cluster, tmp_path):
 
 
 def test_switched_off_it_takes_no_memory(tmp_path):
-    script = "import sys, app; app.create_app(); print({'oidc', 'jwt', 'cryptography'} & set(sys.modules))"
+    script = "import sys, app; app.create_app(); print({'access.oidc', 'jwt', 'cryptography'} & set(sys.modules))"
     environ = {"DEPLOYMENTS_DIR": str(tmp_path), "PASSWORDS_DIR": str(tmp_path)}
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environ, capture_output=True, text=True)
     assert run.stdout == "set()\n", run.stderr

@@ -11,15 +11,14 @@ import pytest
 import yaml
 from flask import request
 
-import signals
 from app import _STATUS_OF, create_app
 from errors import Refusal
 from rollout.model import Cause, Phase, Replicas, Rollout
-from tests.service import ROOT
+from tests.service import ROOT, SOURCES
+from web import parsing
 
 SPEC = yaml.safe_load((ROOT / "openapi.yaml").read_text())
 SCHEMAS = SPEC["components"]["schemas"]
-SOURCES = [*ROOT.glob("*.py"), *ROOT.glob("rollout/*.py")]
 OPERATIONS = [
     (method.upper(), path, operation)
     for path, item in SPEC["paths"].items()
@@ -128,12 +127,12 @@ def test_statuses_of_a_rollout():
 
 @pytest.mark.parametrize(
     ("schema", "read"),
-    [("Signal", signals.Signal.from_fields), ("RollbackSignal", signals.Signal.from_rollback_fields)],
+    [("Signal", parsing.Signal.from_fields), ("RollbackSignal", parsing.Signal.from_rollback_fields)],
 )
 def test_fields_of_a_signal(app, schema, read):
     asked = Asked()
     with app.test_request_context("/deployment"):
-        signals.read_passwords(request, asked)
+        parsing.read_passwords(request, asked)
     read(asked)
     assert set(SCHEMAS[schema]["properties"]) == asked.keys_asked
 
@@ -157,8 +156,8 @@ def test_phases():
 
 
 def test_limits():
-    assert SCHEMAS["Signal"]["properties"]["cause"]["maxLength"] == signals.LONGEST_CAUSE
-    assert f"{signals.LONGEST_WAIT} at most" in SCHEMAS["Signal"]["properties"]["wait"]["description"]
+    assert SCHEMAS["Signal"]["properties"]["cause"]["maxLength"] == parsing.LONGEST_CAUSE
+    assert f"{parsing.LONGEST_WAIT} at most" in SCHEMAS["Signal"]["properties"]["wait"]["description"]
 
 
 def test_every_example_is_valid():
@@ -180,7 +179,7 @@ def test_every_form_of_a_body_is_read(app, path):
             value = example["value"]
             body = value if isinstance(value, str) else json.dumps(value)
             with app.test_request_context(path, method="POST", data=body):
-                assert signals.read_fields(request)["pw"] == "your-password-here", name
+                assert parsing.read_fields(request)["pw"] == "your-password-here", name
 
 
 def test_answers(client):

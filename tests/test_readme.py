@@ -7,15 +7,14 @@ from dataclasses import fields
 import pytest
 import yaml
 
-import access
 import settings
+from access import passwords
 from app import create_app
 from settings import Settings
-from tests.service import ROOT
+from tests.service import ROOT, SOURCES
 
 TEXT = (ROOT / "README.md").read_text()
 ACTION = yaml.safe_load((ROOT / ".github/actions/deploy/action.yml").read_text())
-SOURCES = [*ROOT.glob("*.py"), *ROOT.glob("rollout/*.py")]
 
 
 def section(title: str) -> str:
@@ -113,7 +112,7 @@ def test_the_actions_inputs_and_outputs():
 
 
 def test_annotations():
-    for annotation in (access.REPOSITORY_ID, access.REF, access.ENVIRONMENT):
+    for annotation in (passwords.REPOSITORY_ID, passwords.REF, passwords.ENVIRONMENT):
         assert annotation in section("In GitHub Actions")
 
 

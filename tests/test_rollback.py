@@ -9,7 +9,7 @@ from deployment_spec import RESTARTED_AT, UNPINNED
 from rollout.ledger import Record
 from rollout.model import Phase
 from rollout.rollback import Nowhere, way_back
-from rollout.status import REVISION, Snapshot
+from rollout.verdict import REVISION, Snapshot
 
 D1, D2, D3 = ("sha256:" + each * 64 for each in "123")
 COMPLETE, FAILED, SUPERSEDED, PROGRESSING = Phase.COMPLETE, Phase.FAILED, Phase.SUPERSEDED, Phase.PROGRESSING

@@ -7,7 +7,7 @@ from flask import Request
 from werkzeug.test import EnvironBuilder
 
 from errors import BadRequest, LengthRequired, Refusal, TooLarge
-from signals import LARGEST_BODY, Signal, read_fields, read_passwords
+from web.parsing import LARGEST_BODY, Signal, read_fields, read_passwords
 
 FIELDS = {"pw": "s3cret", "image": "acme/web:1"}
 TEXT = json.dumps(FIELDS)

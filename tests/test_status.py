@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rollout.model import Phase, Replicas
-from rollout.status import Snapshot, digests, judge, owned_replicaset
+from rollout.verdict import Snapshot, digests, judge, owned_replicaset
 
 RECORDINGS = Path(__file__).parent / "recordings"
 PROGRESSING, COMPLETE, FAILED, SUPERSEDED, PAUSED = (

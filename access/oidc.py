@@ -7,7 +7,7 @@ from threading import Lock
 
 import jwt
 
-from access import Workflow
+from access.passwords import Workflow
 from errors import Unreachable, WrongPassword
 
 log = logging.getLogger(__name__)

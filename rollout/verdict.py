@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from image_reference import ImageReference
+from manifest.image_reference import ImageReference
 from rollout.model import Cause, Phase, Replicas
 
 SUPERSEDED = "the Deployment got another pod template meanwhile"

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from deployment_spec import CHANGE_CAUSE, Manifest, images, is_stamp, stamp_of, time_of
 from errors import BadRequest, NotDockerHub
-from image_reference import DOCKER_HUB, ImageReference
+from manifest.image_reference import DOCKER_HUB, ImageReference
 from rollout.ledger import Records
-from signals import LONGEST_CAUSE, printable
+from web.parsing import LONGEST_CAUSE, printable
 
 HOSTS = ("hub.docker.com", "registry.hub.docker.com")
 # A push of an image for several architectures makes a webhook for each of them.

@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from cluster.api import Cluster, Expired, Stream
 from errors import Refusal, Unreachable
-from rollout.cluster import Cluster, Expired, Stream
-from rollout.status import REVISION, Snapshot, owner
+from rollout.verdict import REVISION, Snapshot, owner
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Who may: passwords, tokens, and what they open."""

@@ -1,0 +1,1 @@
+"""The Kubernetes API: every call, its errors, and the watch."""
