@@ -5,7 +5,7 @@ import urllib.request
 
 import pytest
 
-from tests.action import Gateway, Runner
+from tests.action.runner import Gateway, Runner
 from tests.conftest import ConfiguredService, Sandbox, deployment, role
 from tests.service import PASSWORD
 

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.action import DEPLOY, Gateway, Runner, inputs, needs
+from tests.action.runner import DEPLOY, Gateway, Runner, inputs, needs
 from tests.conftest import deployment
 from tests.service import PASSWORD, free_port, wait_for
 

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.action import Runner, inputs, needs
+from tests.action.runner import Runner, inputs, needs
 from tests.service import PASSWORD
 
 pytestmark = needs

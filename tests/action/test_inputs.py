@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from tests.action import Runner, inputs, needs
+from tests.access.issuer import AUDIENCE, REPOSITORY_ID, Issuer
+from tests.action.runner import Runner, inputs, needs
 from tests.conftest import deployment
-from tests.issuer import AUDIENCE, REPOSITORY_ID, Issuer
 from tests.service import PASSWORD
 
 pytestmark = needs

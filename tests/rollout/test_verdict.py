@@ -4,14 +4,14 @@ import copy
 import json
 from datetime import datetime, timedelta
 from functools import cache
-from pathlib import Path
 
 import pytest
 
 from rollout.model import Phase, Replicas
 from rollout.verdict import Snapshot, digests, judge, owned_replicaset
+from tests.service import ROOT
 
-RECORDINGS = Path(__file__).parent / "recordings"
+RECORDINGS = ROOT / "tests" / "recordings"
 PROGRESSING, COMPLETE, FAILED, SUPERSEDED, PAUSED = (
     Phase.PROGRESSING,
     Phase.COMPLETE,

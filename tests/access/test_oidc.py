@@ -14,8 +14,8 @@ import pytest
 
 from access import oidc
 from errors import Unreachable, WrongPassword
+from tests.access.issuer import AUDIENCE, REPOSITORY_ID, Issuer, new_key
 from tests.conftest import InProcess, deployment
-from tests.issuer import AUDIENCE, REPOSITORY_ID, Issuer, new_key
 from tests.service import ROOT, wait_for
 
 PLAIN = "wrong or missing password\n"

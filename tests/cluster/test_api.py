@@ -5,15 +5,14 @@ import json
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from tests.conftest import InProcess, deployment, role
-from tests.service import free_port
+from tests.service import ROOT, free_port
 from tests.simulation import SimulatedCluster
 
-RECORDED = json.loads((Path(__file__).parent / "recordings" / "errors.json").read_text())
+RECORDED = json.loads((ROOT / "tests" / "recordings" / "errors.json").read_text())
 SECRET = "hunter2-hunter2"
 
 pytestmark = pytest.mark.simulated_only
