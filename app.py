@@ -28,7 +28,6 @@ from rollout.model import Phase, Rollout
 from rollout.monitor import Monitor
 from settings import Settings
 from web import parsing
-from web.parsing import Signal
 from web.webhooks import Push
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     def deploy(name: str | None = None) -> Response:
         fields = parsing.read_fields(request)
         g.deployment = name = opened(fields).pick(name, deployer.configured())
-        signal = Signal.from_fields(fields)
+        signal = parsing.read_signal(fields)
         if signal.dry_run:
             rollout = deployer.rehearse(name, signal)
             return _answer(200, _rollout_json(rollout, {}), _applied(rollout))
@@ -109,7 +108,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     def rollback(name: str | None = None) -> Response:
         fields = parsing.read_fields(request)
         g.deployment = name = opened(fields).pick(name, deployer.configured())
-        signal = Signal.from_rollback_fields(fields)
+        signal = parsing.read_rollback(fields)
         return answer(deployer.roll_back(name, signal), signal.wait)
 
     @app.post("/dockerhub/<path:token>")

@@ -9,14 +9,16 @@ from kubernetes.client import V1Deployment
 
 import deployment_spec
 from cluster.api import Cluster
-from deployment_spec import Manifest
+from deployment_spec import Signal
 from errors import Invalid, NotFound
+from manifest import files
+from manifest.files import Manifest
+from manifest.pod_template import new_rollout_id
 from rollout.follower import Follower
 from rollout.ledger import Record
 from rollout.model import Phase, Rollout
 from rollout.monitor import Monitor
 from settings import Settings
-from web.parsing import Signal
 from web.webhooks import Push
 
 log = logging.getLogger(__name__)
@@ -34,11 +36,11 @@ class Deployer:
 
     def configured(self) -> list[str]:
         """List the names of the deployments that have a manifest. Raises NotFound when there is no way to know."""
-        return deployment_spec.configured(self._settings.deployments_dir)
+        return files.configured(self._settings.deployments_dir)
 
     def load(self, name: str) -> Manifest:
         """Read the manifest of a configured deployment. Raises Invalid."""
-        return deployment_spec.load(self._settings.deployments_dir, name)
+        return files.load(self._settings.deployments_dir, name)
 
     def loadable(self) -> list[tuple[str, Manifest]]:
         """Read all manifests that can be read: /check and each signal say what is wrong with the others."""
@@ -90,7 +92,7 @@ class Deployer:
         return self._begin(name, manifest, signal, self._apply(manifest, signal, check))
 
     def _apply(self, manifest: Manifest, signal: Signal, check: Callable[[dict | None], None] | None = None) -> dict:
-        stamp = deployment_spec.new_stamp()
+        stamp = new_rollout_id()
 
         def build(live: dict | None) -> V1Deployment | dict:
             body = deployment_spec.build(manifest, signal, stamp, live)

@@ -8,17 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from errors import BadRequest, NotFound, Refusal, WorkflowNotAllowed, WrongPassword
+from manifest.annotations import GITHUB_ENVIRONMENT, GITHUB_REF, GITHUB_REPOSITORY_ID
 
 log = logging.getLogger(__name__)
 
 EVERY_DEPLOYMENT = "default"
 # The file of the tokens that Docker Hub's webhooks carry: they open nothing else.
 DOCKER_HUB = "dockerhub"
-# On a manifest: whose tokens open it. Several are separated by commas; all but the first may be left out.
-REPOSITORY_ID = "auto-deployer/github-repository-id"
-REF = "auto-deployer/github-ref"
-ENVIRONMENT = "auto-deployer/github-environment"
-WHO_MAY = (REPOSITORY_ID, REF, ENVIRONMENT)
 SHORTEST = 16
 # What stands in documentation where a password should be (letters and digits only): such a line was never replaced.
 _PLACEHOLDER = re.compile(
@@ -105,12 +101,13 @@ class Workflow:
         right repository: only whoever may push there gets its tokens. By the repository's id, since names and the
         form of `sub` change: https://docs.github.com/en/actions/reference/security/oidc
         """
-        if self.repository_id not in _several(annotations.get(REPOSITORY_ID, "")):
+        if self.repository_id not in _several(annotations.get(GITHUB_REPOSITORY_ID, "")):
             raise WrongPassword
         # Whoever opens one chooses what its workflow runs.
         if self.event in ("pull_request", "pull_request_target") or self.ref.startswith("refs/pull/"):
             raise WorkflowNotAllowed(f"this token is from a pull request, and none may deploy {name}; deploy on a push")
-        for annotation, what, mine in ((REF, "", self.ref), (ENVIRONMENT, "environment ", self.environment)):
+        limits = ((GITHUB_REF, "", self.ref), (GITHUB_ENVIRONMENT, "environment ", self.environment))
+        for annotation, what, mine in limits:
             allowed = _several(annotations[annotation]) if annotation in annotations else [mine]
             if mine not in allowed:
                 own = f"{what}{mine}" if mine else f"no {what}".strip()

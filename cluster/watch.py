@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cluster.api import Cluster, Expired, Stream
+from cluster.snapshot import Snapshot, owner_uid
 from errors import Refusal, Unreachable
-from rollout.verdict import REVISION, Snapshot, owner
+from manifest.annotations import REVISION
 
 log = logging.getLogger(__name__)
 
@@ -212,7 +213,7 @@ class _Namespace:
                 self._deployments.pop(thing["metadata"]["name"], None)
                 self._names.pop(thing["metadata"]["uid"], None)
             else:
-                self._owned[kind].get(owner(thing), {}).pop(thing["metadata"]["uid"], None)
+                self._owned[kind].get(owner_uid(thing), {}).pop(thing["metadata"]["uid"], None)
             name = self._deployment_of(kind, thing)
             if change == "DELETED" and kind == "replicasets":
                 self._parents.pop(thing["metadata"]["uid"], None)
@@ -222,7 +223,7 @@ class _Namespace:
                 view.changed.set()
 
     def _keep(self, kind: str, slim: dict) -> None:
-        uid, parent = slim["metadata"]["uid"], owner(slim)
+        uid, parent = slim["metadata"]["uid"], owner_uid(slim)
         if kind == "replicasets":
             # Most differ in nothing but the stamp: one copy of the rest does for all.
             template = slim["spec"]["template"]
@@ -239,7 +240,7 @@ class _Namespace:
     def _deployment_of(self, kind: str, thing: dict) -> str | None:
         if kind == "deployments":
             return thing["metadata"]["name"]
-        uid = owner(thing)
+        uid = owner_uid(thing)
         return self._names.get(self._parents.get(uid) if kind == "pods" else uid)
 
     def _mark(self, kind: str, live: bool) -> None:

@@ -5,10 +5,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from cluster.api import Cluster
+from cluster.snapshot import Snapshot
 from errors import Refusal
 from rollout.ledger import Record
 from rollout.model import Cause
-from rollout.verdict import Snapshot, judge, unready_pods
+from rollout.verdict import judge
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +20,7 @@ MOST_PODS = MOST_LOGS = 2
 def warnings(cluster: Cluster, snapshot: Snapshot) -> list[dict]:
     """Return the warning events about some unready pods; none if they can't be read: a verdict doesn't hang on them."""
     found: list[dict] = []
-    for pod in unready_pods(snapshot)[:MOST_PODS]:
+    for pod in snapshot.unready_pods()[:MOST_PODS]:
         try:
             found += cluster.warnings(pod["metadata"]["namespace"], pod["metadata"]["name"])
         except Refusal as error:

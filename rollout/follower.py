@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from cluster.api import Cluster
+from cluster.snapshot import Snapshot, owner_uid
 from cluster.watch import View, Watches
-from deployment_spec import ROLLED_BACK_TO, Manifest
 from errors import Refusal, TooSlow, Unreachable
+from manifest.annotations import ROLLED_BACK_TO
+from manifest.files import Manifest
+from manifest.pod_template import running_digests
 from rollout import diagnosis
 from rollout.changes import changes
 from rollout.ledger import Ledger, Record, Records, fit
@@ -18,7 +21,7 @@ from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
 from rollout.notify import Notifier, write_event
 from rollout.rollback import Nowhere, way_back
-from rollout.verdict import SUPERSEDED, Snapshot, Verdict, digests, judge, owned_replicaset, owner, unready_pods
+from rollout.verdict import SUPERSEDED, Verdict, judge
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -135,7 +138,7 @@ class Follower:
                 return verdict, snapshot
             self._publish(replace(record, rollout=with_verdict(record.rollout, verdict)))
             wakes = [] if verdict.look_again is None else [max(verdict.look_again, 0.01)]
-            if verdict.phase is Phase.PROGRESSING and unready_pods(snapshot):
+            if verdict.phase is Phase.PROGRESSING and snapshot.unready_pods():
                 if time.monotonic() >= next_warnings:
                     events = diagnosis.warnings(self._shared.cluster, snapshot)
                     next_warnings, interval = time.monotonic() + interval, interval * 2
@@ -202,9 +205,9 @@ class Follower:
             causes = diagnosis.causes(self._shared.cluster, record, snapshot, settings.settle_seconds, lines)
             rollout = replace(rollout, causes=causes)
         if verdict.phase is Phase.COMPLETE:
-            replicaset = owned_replicaset(snapshot, record.template)
-            pods = [pod for pod in snapshot.pods if replicaset and owner(pod) == replicaset["metadata"]["uid"]]
-            ran, mixed = digests(record.template, pods)
+            replicaset = snapshot.replicaset_of(record.template)
+            pods = [pod for pod in snapshot.pods if replicaset and owner_uid(pod) == replicaset["metadata"]["uid"]]
+            ran, mixed = running_digests(record.template, pods)
             if mixed:
                 rollout = replace(rollout, message=f"{rollout.message}; they run different digests of one image")
         containers = record.template["spec"]["containers"]

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 
 from cluster.api import ATTEMPTS, FIELD_MANAGER, Cluster
-from deployment_spec import CHANGE_CAUSE, image_of, is_stamp, pinned, stamp_of, time_of, unstamped
 from errors import Conflict, NotFound, Refusal, TooSlow, Unreachable
+from manifest.annotations import CHANGE_CAUSE
+from manifest.pod_template import image_of, is_rollout_id, pinned, rollout_id_of, time_of, without_own_annotations
 from rollout.model import Cause, Phase, Replicas, Rollout
 
 log = logging.getLogger(__name__)
@@ -50,13 +51,13 @@ class Record:
         """Make the record of the rollout that begins with a Deployment as the API server answered it."""
         metadata, template = live["metadata"], live["spec"]["template"]
         rollout = Rollout(
-            id=stamp_of(template),
+            id=rollout_id_of(template),
             deployment=metadata["name"],
             namespace=metadata["namespace"],
             image=image_of(template, image),
             phase=Phase.PROGRESSING,
             message="applied; Kubernetes rolls it out now",
-            started_at=time_of(stamp_of(template)).isoformat().replace("+00:00", "Z"),
+            started_at=time_of(rollout_id_of(template)).isoformat().replace("+00:00", "Z"),
             rolled_back_to=rolled_back_to,
         )
         cause = (metadata.get("annotations") or {}).get(CHANGE_CAUSE, "")
@@ -159,7 +160,7 @@ class Ledger:
     def _fetch(self, namespace: str, deployment: str) -> "_State":
         config_map = self._cluster.read_config_map(namespace, _name(deployment)) or {}
         # What can't be read counts as well: it may be a newer version's record.
-        sizes = {key: len(text) for key, text in (config_map.get("data") or {}).items() if is_stamp(key)}
+        sizes = {key: len(text) for key, text in (config_map.get("data") or {}).items() if is_rollout_id(key)}
         return _State(config_map.get("metadata", {}).get("resourceVersion", ""), _records(config_map), sizes)
 
     def _write(self, namespace: str, deployment: str, uid: str, state: "_State", record: Record) -> "_State":
@@ -261,7 +262,7 @@ def _record(key: str, stored: dict) -> Record:
     if any(datetime.fromisoformat(each).tzinfo is None for each in times):
         raise ValueError("a time without its zone")
     fit(record).rollout.as_text()
-    unstamped(pinned(record.template, record.digests))
+    without_own_annotations(pinned(record.template, record.digests))
     image_of(record.template, record.rollout.image + record.cause)
     if not isinstance(record.rollout.revision, int | None):
         raise TypeError("revision")

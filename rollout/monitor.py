@@ -11,16 +11,19 @@ from datetime import UTC, datetime, timedelta
 
 import deployment_spec
 from cluster.api import Cluster
+from cluster.snapshot import Snapshot
 from cluster.watch import KINDS, Watches
-from deployment_spec import Manifest, image_of, is_stamp, stamp_of
 from errors import Conflict, Invalid, NotFound, Refusal, TooSlow, Unreachable
+from manifest.annotations import REVISION
+from manifest.files import Manifest
+from manifest.pod_template import image_of, is_rollout_id, new_rollout_id, rollout_id_of
 from rollout.follower import TELLING_TAKES, Follower, Shared, iso, rolled_back_to, with_verdict
 from rollout.ledger import Ledger, Record, Records
 from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
 from rollout.notify import Notifier
 from rollout.rollback import Target, way_back
-from rollout.verdict import REVISION, SUPERSEDED, Snapshot, judge, owned_replicaset
+from rollout.verdict import SUPERSEDED, judge
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -176,8 +179,8 @@ class Monitor:
     def _take_up(self, name: str, manifest: Manifest, live: dict, records: Records) -> Follower | None:
         """Follow what is live, if it is ours; one that has ended is given as it ended."""
         template = live["spec"]["template"]
-        stamp = stamp_of(template)
-        if not is_stamp(stamp):
+        stamp = rollout_id_of(template)
+        if not is_rollout_id(stamp):
             return None
         if follower := self._followers.get((manifest.namespace, manifest.name, stamp)):
             return follower if follower.record.template == template else None
@@ -201,7 +204,7 @@ class Monitor:
         for rollout_id, record in records.items():
             key = (manifest.namespace, manifest.name, rollout_id)
             if not record.rollout.ended:
-                if rollout_id != stamp_of(live["spec"]["template"]) and key not in self._followers:
+                if rollout_id != rollout_id_of(live["spec"]["template"]) and key not in self._followers:
                     self._overtaken(manifest, live, rollout_id)
                 continue
             age = datetime.now(UTC) - datetime.fromisoformat(record.rollout.finished_at)
@@ -230,7 +233,7 @@ class Monitor:
                         raise view.trouble or Unreachable("the API server can't be watched; try again")
                     view.wait(1)
                     continue
-                replicaset = owned_replicaset(snapshot, template) if snapshot.deployment else None
+                replicaset = snapshot.replicaset_of(template) if snapshot.deployment else None
                 metadata = replicaset["metadata"] if replicaset else live["metadata"]
                 started = datetime.fromisoformat(metadata["creationTimestamp"])
                 verdict = judge(template, snapshot, datetime.now(UTC), settle, started)
@@ -284,7 +287,7 @@ class Monitor:
         self, name: str, manifest: Manifest, target: Target, cause: str | None, only_over: dict | None = None
     ) -> Follower:
         what = f"rollback to revision {target.revision}" + ("" if target.verified else " (unverified)")
-        cause, stamp = f"{what}: {cause}" if cause else what, deployment_spec.new_stamp()
+        cause, stamp = f"{what}: {cause}" if cause else what, new_rollout_id()
 
         def build(live: dict | None) -> dict:
             if only_over is not None and live and live["spec"]["template"] != only_over:

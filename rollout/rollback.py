@@ -3,10 +3,11 @@
 import math
 from dataclasses import dataclass
 
-from deployment_spec import pinned, stamp_of, unstamped
+from cluster.snapshot import Snapshot, owner_uid
 from errors import Conflict
+from manifest.annotations import REVISION
+from manifest.pod_template import pinned, rollout_id_of, running_digests, without_hash, without_own_annotations
 from rollout.ledger import Records
-from rollout.verdict import REVISION, Snapshot, digests, owner, without_hash
 
 
 class Nowhere(Conflict):
@@ -32,7 +33,7 @@ def way_back(records: Records, snapshot: Snapshot, revision: int | None = None, 
     whose pods still serve. Raises Nowhere, which says why.
     """
     live = snapshot.deployment["spec"]["template"]
-    known = records.get(stamp_of(live) or "")
+    known = records.get(rollout_id_of(live) or "")
     if known and known.template != live:
         known = None  # `kubectl set image` keeps the stamp.
     running = _bare(live, known.digests if known else {})
@@ -58,15 +59,15 @@ def _previous_replicaset(records: Records, snapshot: Snapshot, running: dict, on
     numbered = []
     for replicaset in snapshot.replicasets:
         revision = int((replicaset["metadata"].get("annotations") or {}).get(REVISION) or 0)
-        if owner(replicaset) == uid and revision:
+        if owner_uid(replicaset) == uid and revision:
             numbered.append((revision, without_hash(replicaset["spec"]["template"]), replicaset))
     # Until the controller has made the live one's ReplicaSet, the highest is the one before.
     current = max((revision for revision, template, _ in numbered if template == live), default=math.inf)
     for revision, template, replicaset in sorted(numbered, key=lambda each: each[0], reverse=True):
-        pods = [pod for pod in snapshot.pods if owner(pod) == replicaset["metadata"]["uid"]]
-        ran, mixed = digests(template, pods)
+        pods = [pod for pod in snapshot.pods if owner_uid(pod) == replicaset["metadata"]["uid"]]
+        ran, mixed = running_digests(template, pods)
         serving = replicaset.get("status", {}).get("availableReplicas", 0) > 0 and not mixed
-        recorded = records.get(stamp_of(template) or "")
+        recorded = records.get(rollout_id_of(template) or "")
         different = recorded is None and _bare(template, {}) != running
         if revision < current and different and (serving or not only_serving):
             # With nobody to look at it: what its pods run, since the tag may be that of the broken image by now.
@@ -75,4 +76,4 @@ def _previous_replicaset(records: Records, snapshot: Snapshot, running: dict, on
 
 
 def _bare(template: dict, digests: dict[str, str]) -> dict:
-    return unstamped(pinned(template, digests))
+    return without_own_annotations(pinned(template, digests))

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from manifest.image_reference import ImageReference
+from cluster.snapshot import Snapshot, condition, is_active, revision_of
 from rollout.model import Cause, Phase, Replicas
 
 SUPERSEDED = "the Deployment got another pod template meanwhile"
-REVISION = "deployment.kubernetes.io/revision"
 # How long a container may fail to be created before that is more than a node's bad moment, in seconds.
 CREATION_PATIENCE = 30
 # Of a container that may still be about to come up.
@@ -26,16 +25,6 @@ _ABOUT_PULLING = re.compile(r"Failed to pull image|Error: (?:ErrImagePull|ImageP
 _CREATION_FAILS = {"CreateContainerError", "RunContainerError"}
 _ON_THE_WAY = {"ContainerCreating", "PodInitializing"}
 _ADMISSION = re.compile(r"violates PodSecurity|denied the request|denied request")
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Hold what the API server says of one Deployment; `deployment` is None when it is gone."""
-
-    deployment: dict | None
-    replicasets: list[dict]
-    pods: list[dict]
-    events: list[dict]
 
 
 @dataclass(frozen=True)
@@ -56,19 +45,19 @@ def judge(template: dict, snapshot: Snapshot, now: datetime, settle: int, starte
     if deployment is None or deployment["metadata"].get("deletionTimestamp"):
         return Verdict(Phase.FAILED, "the Deployment was deleted", causes=(Cause("Deleted", "deleted"),))
     status, spec = deployment.get("status", {}), deployment["spec"]
-    replicaset = owned_replicaset(snapshot, template)
-    ours = [] if replicaset is None else [pod for pod in snapshot.pods if owner(pod) == replicaset["metadata"]["uid"]]
+    replicaset = snapshot.replicaset_of(template)
+    ours = snapshot.pods_of(replicaset)
     active = [pod for pod in ours if is_active(pod)]
     look = _Look(snapshot.events, now, settle)
     counts = Replicas(
         desired=spec.get("replicas", 1),
         updated=status.get("updatedReplicas", 0),
-        ready=sum(_condition(pod, "Ready").get("status") == "True" for pod in active),
+        ready=sum(condition(pod, "Ready").get("status") == "True" for pod in active),
         available=(replicaset or {}).get("status", {}).get("availableReplicas", 0),
     )
 
     def verdict(phase: Phase, message: str, causes: tuple[Cause, ...] = (), look_again: float | None = None) -> Verdict:
-        return Verdict(phase, message, _revision(replicaset), counts, causes, look_again)
+        return Verdict(phase, message, revision_of(replicaset), counts, causes, look_again)
 
     # Until the controller has seen the change, all its numbers are about the Deployment as it was before.
     if status.get("observedGeneration", 0) < deployment["metadata"]["generation"]:
@@ -81,13 +70,13 @@ def judge(template: dict, snapshot: Snapshot, now: datetime, settle: int, starte
         return verdict(Phase.COMPLETE, "complete: no replicas are wanted")
 
     causes = tuple(_causes(replicaset, ours, look))[:MOST_CAUSES]
-    progressing = _condition(deployment, "Progressing")
+    progressing = condition(deployment, "Progressing")
     updated = _time(progressing["lastUpdateTime"]) if "lastUpdateTime" in progressing else started
     # An older one is about the rollout before. (Kubernetes cuts its times off to whole seconds.)
     is_ours = updated >= started.replace(microsecond=0)
     if is_ours and progressing.get("reason") == "ProgressDeadlineExceeded":
         return verdict(Phase.FAILED, f"no progress for {spec.get('progressDeadlineSeconds', 600)} s", causes)
-    if _ADMISSION.search(_condition(replicaset or {}, "ReplicaFailure").get("message", "")):
+    if _ADMISSION.search(condition(replicaset or {}, "ReplicaFailure").get("message", "")):
         return verdict(Phase.FAILED, "its pods are refused", causes)
     if active and all(look.is_stuck(pod) for pod in active):
         return verdict(Phase.FAILED, "does not start", causes)
@@ -104,44 +93,6 @@ def judge(template: dict, snapshot: Snapshot, now: datetime, settle: int, starte
     return verdict(Phase.PROGRESSING, message, causes, min(each for each in waits if each is not None))
 
 
-def owned_replicaset(snapshot: Snapshot, template: dict) -> dict | None:
-    """Find the ReplicaSet of a template: the one that has the same, less the label pod-template-hash."""
-    uid, annotations = snapshot.deployment["metadata"]["uid"], template["metadata"].get("annotations")
-    for replicaset in snapshot.replicasets:
-        its = replicaset["spec"]["template"]
-        # The annotations first: the stamp among them tells most apart at once.
-        alike = its["metadata"].get("annotations") == annotations and owner(replicaset) == uid
-        if alike and without_hash(its) == template:
-            return replicaset
-    return None
-
-
-def without_hash(template: dict) -> dict:
-    """Take away what the Deployment controller adds to the template of a ReplicaSet."""
-    metadata = template.get("metadata", {})
-    labels = {key: value for key, value in metadata.get("labels", {}).items() if key != "pod-template-hash"}
-    return {**template, "metadata": {**metadata, "labels": labels}}
-
-
-def owner(thing: dict) -> str | None:
-    """Return the uid of an object's controller."""
-    return next((each["uid"] for each in thing["metadata"].get("ownerReferences", []) if each.get("controller")), None)
-
-
-def is_active(pod: dict) -> bool:
-    """Tell whether a pod still counts: neither ended nor being deleted."""
-    ended = pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
-    return not ended and not pod["metadata"].get("deletionTimestamp")
-
-
-def unready_pods(snapshot: Snapshot) -> list[dict]:
-    """Return the pods that are on a node and not ready."""
-    active = [
-        pod for pod in snapshot.pods if is_active(pod) and _condition(pod, "PodScheduled").get("status") == "True"
-    ]
-    return [pod for pod in active if _condition(pod, "Ready").get("status") == "False"]
-
-
 @dataclass(frozen=True)
 class _Look:
     events: list[dict]
@@ -150,7 +101,7 @@ class _Look:
 
     def settled_in(self, pod: dict) -> float | None:
         """In how many seconds a pod has been ready for long enough, without a restart since; None if it isn't ready."""
-        ready = _condition(pod, "Ready")
+        ready = condition(pod, "Ready")
         if ready.get("status") != "True":
             return None
         if self.settle == 0:
@@ -191,7 +142,7 @@ class _Look:
             return None
         failures = [event for event in self.warnings(pod) if event.get("reason") == "Failed"]
         times = [event.get("firstTimestamp") for event in failures if not _ABOUT_PULLING.match(event["message"])]
-        times = [each for each in times if each] or [_condition(pod, "Ready").get("lastTransitionTime")]
+        times = [each for each in times if each] or [condition(pod, "Ready").get("lastTransitionTime")]
         if times[0] is None:
             return CREATION_PATIENCE
         left = CREATION_PATIENCE - (self.now - min(map(_time, times))).total_seconds()
@@ -237,7 +188,7 @@ def _pods(count: int, kind: str = "") -> str:
 
 
 def _causes(replicaset: dict | None, pods: list[dict], look: _Look) -> Iterator[Cause]:
-    if message := _condition(replicaset or {}, "ReplicaFailure").get("message"):
+    if message := condition(replicaset or {}, "ReplicaFailure").get("message"):
         yield Cause("FailedCreate", message)
     for pod in pods:
         name, status = pod["metadata"]["name"], pod.get("status", {})
@@ -246,13 +197,13 @@ def _causes(replicaset: dict | None, pods: list[dict], look: _Look) -> Iterator[
             continue
         if not is_active(pod):
             continue
-        scheduled = _condition(pod, "PodScheduled")
+        scheduled = condition(pod, "PodScheduled")
         if scheduled.get("status") == "False":
             yield Cause(scheduled.get("reason", "Unschedulable"), scheduled.get("message"), pod=name)
             continue
         found = [cause for each in _containers(pod) if (cause := _container_cause(name, each))]
         yield from found
-        ready = _condition(pod, "Ready")
+        ready = condition(pod, "Ready")
         if found or ready.get("status") != "False":
             continue
         running = [each for each in _containers(pod) if "running" in each.get("state", {})]
@@ -302,40 +253,5 @@ def _containers(pod: dict) -> list[dict]:
     return [*first, *status.get("containerStatuses", [])]
 
 
-def _condition(thing: dict, kind: str) -> dict:
-    return next((each for each in thing.get("status", {}).get("conditions", []) if each["type"] == kind), {})
-
-
-def _revision(replicaset: dict | None) -> int | None:
-    revision = ((replicaset or {}).get("metadata", {}).get("annotations") or {}).get(REVISION)
-    return int(revision) if revision else None
-
-
 def _time(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC)
-
-
-def digests(template: dict, pods: list[dict]) -> tuple[dict[str, str], bool]:
-    """Return which digest each container of a template runs, and whether pods differ in that (then there is none)."""
-    found: dict[str, set[str]] = {}
-    spec = template["spec"]
-    images = {each["name"]: each["image"] for each in [*spec["containers"], *spec.get("initContainers", [])]}
-    statuses = ("initContainerStatuses", "containerStatuses")
-    for container in (each for pod in pods for kind in statuses for each in pod.get("status", {}).get(kind, [])):
-        name, _, digest = container.get("imageID", "").removeprefix("docker-pullable://").partition("@")
-        if (
-            digest.startswith("sha256:")
-            and container["name"] in images
-            and _same_repository(name, images[container["name"]])
-        ):
-            found.setdefault(container["name"], set()).add(digest)
-    mixed = any(len(each) > 1 for each in found.values())
-    return ({} if mixed else {name: each.pop() for name, each in found.items()}), mixed
-
-
-def _same_repository(name: str, image: str) -> bool:
-    try:
-        names = (ImageReference.parse(each, tag_required=False).repository for each in (name, image))
-        return len(set(names)) == 1
-    except ValueError:
-        return False

@@ -26,8 +26,10 @@ from kubernetes.client.rest import RESTClientObject
 
 import deployment_spec
 from cluster.api import Cluster
+from deployment_spec import Signal
+from manifest import files
+from manifest.pod_template import new_rollout_id
 from tests.service import PASSWORD, ROOT, Service, wait_for
-from web.parsing import Signal
 
 NAMESPACE = "auto-deployer-bench"
 NAME = "web"
@@ -88,7 +90,7 @@ class Bench:
         (deployments / f"{NAME}.yaml").write_text(yaml.safe_dump(manifest))
         (passwords / "default").write_text(PASSWORD)
         self.raw, self.cluster = Raw(kubeconfig), Cluster(kubeconfig)
-        self.manifest = deployment_spec.load(deployments, NAME)
+        self.manifest = files.load(deployments, NAME)
         self.service = Service(
             {"DEPLOYMENTS_DIR": str(deployments), "PASSWORDS_DIR": str(passwords), "KUBECONFIG": kubeconfig}
         )
@@ -103,7 +105,7 @@ class Bench:
 
     def apply(self) -> None:
         """Do what a signal does, without HTTP and Flask in front."""
-        build = partial(deployment_spec.build, self.manifest, Signal(), deployment_spec.new_stamp())
+        build = partial(deployment_spec.build, self.manifest, Signal(), new_rollout_id())
         self.cluster.apply(NAMESPACE, NAME, build)
 
     def live(self) -> dict:
@@ -113,7 +115,7 @@ class Bench:
     def read_and_patch(self, live: dict) -> float:
         """Make the two calls that no way to do it can save; return how long they took."""
         # Made before the clock starts, and without a call: raw is the calls, and not what makes their body.
-        patch = deployment_spec.build(self.manifest, Signal(), deployment_spec.new_stamp(), live)
+        patch = deployment_spec.build(self.manifest, Signal(), new_rollout_id(), live)
         body, query = json.dumps(patch).encode(), "?fieldManager=auto-deployer&fieldValidation=Strict"
         began = time.perf_counter()
         answers = self.raw.call("GET", self.path), self.raw.call("PATCH", self.path + query, body)

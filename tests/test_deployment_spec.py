@@ -6,9 +6,11 @@ import re
 
 import pytest
 
-from deployment_spec import UNPINNED, build, build_rollback, configured, image_of, load, new_stamp, pinned, unstamped
+from deployment_spec import Signal, build, build_rollback
 from errors import BadRequest, Invalid, NotFound, OtherImage
-from web.parsing import Signal
+from manifest.annotations import UNPINNED
+from manifest.files import configured, load
+from manifest.pod_template import image_of, new_rollout_id, pinned, without_own_annotations
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 STAMP = "20261122T201503.123456Z"
@@ -223,7 +225,7 @@ def test_a_size_limit_may_be_a_number(read):
 
 
 def test_a_stamp_is_a_word_for_urls_and_keys_and_each_is_later():
-    stamps = [new_stamp() for _ in range(100)]
+    stamps = [new_rollout_id() for _ in range(100)]
     assert all(re.fullmatch(r"\d{8}T\d{6}\.\d{6}Z", stamp) for stamp in stamps)
     assert stamps == sorted(stamps)
 
@@ -471,7 +473,7 @@ def test_pinning_names_the_containers_that_have_a_digest_and_changes_nothing_els
 )
 def test_templates_that_differ_in_what_this_service_notes_are_the_same(annotations):
     metadata = {"labels": {"app": "web"}} | ({} if annotations is None else {"annotations": annotations})
-    bare = unstamped({"metadata": metadata, "spec": FORMER["spec"]})
-    assert bare == unstamped({"metadata": {"labels": {"app": "web"}}, "spec": FORMER["spec"]})
-    assert bare != unstamped(FORMER)
-    assert unstamped(FORMER)["metadata"]["annotations"] == {"scrape": "yes"}
+    bare = without_own_annotations({"metadata": metadata, "spec": FORMER["spec"]})
+    assert bare == without_own_annotations({"metadata": {"labels": {"app": "web"}}, "spec": FORMER["spec"]})
+    assert bare != without_own_annotations(FORMER)
+    assert without_own_annotations(FORMER)["metadata"]["annotations"] == {"scrape": "yes"}

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 import settings
-from access import passwords
 from app import create_app
+from manifest import annotations
 from settings import Settings
 from tests.service import ROOT, SOURCES
 
@@ -112,7 +112,7 @@ def test_the_actions_inputs_and_outputs():
 
 
 def test_annotations():
-    for annotation in (passwords.REPOSITORY_ID, passwords.REF, passwords.ENVIRONMENT):
+    for annotation in (annotations.GITHUB_REPOSITORY_ID, annotations.GITHUB_REF, annotations.GITHUB_ENVIRONMENT):
         assert annotation in section("In GitHub Actions")
 
 

@@ -4,10 +4,10 @@ import json
 import re
 from base64 import b64decode
 from contextlib import suppress
-from dataclasses import dataclass
 
 from flask import Request
 
+from deployment_spec import Signal
 from errors import BadRequest, LengthRequired, TooLarge
 
 LARGEST_BODY = 64 * 1024
@@ -20,38 +20,26 @@ _PASTED = re.compile(r'[ \t\r\n]*\{[ \t\r\n]*"data"[ \t\r\n]*:[ \t\r\n]*"(.*)"[ 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
-@dataclass(frozen=True)
-class Signal:
-    """Say what a sender wants deployed, and how."""
+def read_signal(fields: dict) -> Signal:
+    """Check the fields that are ours; others are ignored, since senders add their own.
 
-    image: str | None = None
-    cause: str | None = None
-    dry_run: bool = False
-    wait: float = 0
-    rollback_on_failure: bool | None = None
-    revision: int | None = None
+    Raises BadRequest with the name of the field.
+    """
+    return Signal(
+        image=_text(fields, "image"),
+        cause=_cause(fields),
+        dry_run=_flag(fields, "dry_run") or False,
+        wait=wait_seconds(fields.get("wait", False)),
+        rollback_on_failure=_flag(fields, "rollback_on_failure"),
+    )
 
-    @classmethod
-    def from_fields(cls, fields: dict) -> "Signal":
-        """Check the fields that are ours; others are ignored, since senders add their own.
 
-        Raises BadRequest with the name of the field.
-        """
-        return cls(
-            image=_text(fields, "image"),
-            cause=_cause(fields),
-            dry_run=_flag(fields, "dry_run") or False,
-            wait=wait_seconds(fields.get("wait", False)),
-            rollback_on_failure=_flag(fields, "rollback_on_failure"),
-        )
-
-    @classmethod
-    def from_rollback_fields(cls, fields: dict) -> "Signal":
-        """Check the fields of a rollback. Raises BadRequest with the name of the field."""
-        revision = fields.get("revision")
-        if "revision" in fields and (not isinstance(revision, int) or isinstance(revision, bool) or revision < 1):
-            raise BadRequest("revision must be a whole number from 1 on")
-        return cls(cause=_cause(fields), wait=wait_seconds(fields.get("wait", False)), revision=revision)
+def read_rollback(fields: dict) -> Signal:
+    """Check the fields of a rollback. Raises BadRequest with the name of the field."""
+    revision = fields.get("revision")
+    if "revision" in fields and (not isinstance(revision, int) or isinstance(revision, bool) or revision < 1):
+        raise BadRequest("revision must be a whole number from 1 on")
+    return Signal(cause=_cause(fields), wait=wait_seconds(fields.get("wait", False)), revision=revision)
 
 
 def read_fields(request: Request) -> dict:

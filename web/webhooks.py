@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
-from deployment_spec import CHANGE_CAUSE, Manifest, images, is_stamp, stamp_of, time_of
+from deployment_spec import images
 from errors import BadRequest, NotDockerHub
+from manifest.annotations import CHANGE_CAUSE
+from manifest.files import Manifest
 from manifest.image_reference import DOCKER_HUB, ImageReference
+from manifest.pod_template import is_rollout_id, rollout_id_of, time_of
 from rollout.ledger import Records
 from web.parsing import LONGEST_CAUSE, printable
 
@@ -62,8 +65,8 @@ class Push:
         """Tell whether a like webhook has begun a rollout just now, here or in another replica."""
         begun = {rollout_id for rollout_id, record in records.items() if record.cause == self.cause}
         if live and (live["metadata"].get("annotations") or {}).get(CHANGE_CAUSE) == self.cause:
-            begun.add(stamp_of(live["spec"]["template"]))
-        return any(is_stamp(each) and datetime.now(UTC) - time_of(each) < ALIKE for each in begun)
+            begun.add(rollout_id_of(live["spec"]["template"]))
+        return any(is_rollout_id(each) and datetime.now(UTC) - time_of(each) < ALIKE for each in begun)
 
 
 def _host(url: str) -> str | None:

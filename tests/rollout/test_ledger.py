@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from cluster.api import Cluster
-from deployment_spec import RESTARTED_AT
+from cluster.snapshot import Snapshot
 from errors import Refusal, Unreachable
+from manifest.annotations import RESTARTED_AT
 from rollout import ledger as ledger_module
 from rollout.ledger import Ledger, Record
 from rollout.model import Cause, Phase, Replicas
 from rollout.rollback import Nowhere, way_back
-from rollout.verdict import Snapshot
 from tests.conftest import deployment
 
 D1 = "sha256:" + "1" * 64

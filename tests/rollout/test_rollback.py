@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from deployment_spec import RESTARTED_AT, UNPINNED
+from cluster.snapshot import Snapshot
+from manifest.annotations import RESTARTED_AT, REVISION, UNPINNED
 from rollout.ledger import Record
 from rollout.model import Phase
 from rollout.rollback import Nowhere, way_back
-from rollout.verdict import REVISION, Snapshot
 
 D1, D2, D3 = ("sha256:" + each * 64 for each in "123")
 COMPLETE, FAILED, SUPERSEDED, PROGRESSING = Phase.COMPLETE, Phase.FAILED, Phase.SUPERSEDED, Phase.PROGRESSING

@@ -7,8 +7,10 @@ from functools import cache
 
 import pytest
 
+from cluster.snapshot import Snapshot
+from manifest.pod_template import running_digests
 from rollout.model import Phase, Replicas
-from rollout.verdict import Snapshot, digests, judge, owned_replicaset
+from rollout.verdict import judge
 from tests.service import ROOT
 
 RECORDINGS = ROOT / "tests" / "recordings"
@@ -398,7 +400,7 @@ class Case:
 
     @property
     def replicaset(self):
-        return owned_replicaset(Snapshot(self.deployment, self.replicasets, [], []), self.template)
+        return Snapshot(self.deployment, self.replicasets, [], []).replicaset_of(self.template)
 
     @property
     def pods(self):
@@ -1210,26 +1212,26 @@ def pod_with(*image_ids, init=()):
 )
 def test_a_digest_counts_where_it_is_of_the_image_s_own_repository(image, image_id, digest):
     expected = {"c0": digest} if digest else {}
-    assert digests(template_of(image), [pod_with(image_id), pod_with(image_id)]) == (expected, False)
+    assert running_digests(template_of(image), [pod_with(image_id), pod_with(image_id)]) == (expected, False)
 
 
 def test_every_container_has_its_own_digest():
     template = template_of("acme/web:1", "envoy:1", init=["acme/web:1"])
     pod = pod_with(f"docker.io/acme/web@{D1}", f"docker.io/library/envoy@{D2}", init=[f"docker.io/acme/web@{D1}"])
-    assert digests(template, [pod]) == ({"c0": D1, "c1": D2, "i0": D1}, False)
+    assert running_digests(template, [pod]) == ({"c0": D1, "c1": D2, "i0": D1}, False)
 
 
 def test_pods_of_one_rollout_with_different_digests():
     pods = [pod_with(f"docker.io/acme/web@{each}", f"docker.io/library/envoy@{D2}") for each in (D1, D2)]
-    assert digests(template_of("acme/web:latest", "envoy:1"), pods) == ({}, True)
+    assert running_digests(template_of("acme/web:latest", "envoy:1"), pods) == ({}, True)
 
 
 @pytest.mark.parametrize("pods", [[], [{"status": {}}], [{}], [pod_with()]])
 def test_pods_that_say_nothing_have_no_digest(pods):
-    assert digests(template_of("acme/web:1"), pods) == ({}, False)
+    assert running_digests(template_of("acme/web:1"), pods) == ({}, False)
 
 
 def test_the_recorded_pods_have_one():
     case = up()
     (digest,) = {each["status"]["containerStatuses"][0]["imageID"].partition("@")[2] for each in case.pods}
-    assert digests(case.template, case.pods) == ({"complete": digest}, False)
+    assert running_digests(case.template, case.pods) == ({"complete": digest}, False)

@@ -127,7 +127,7 @@ def test_statuses_of_a_rollout():
 
 @pytest.mark.parametrize(
     ("schema", "read"),
-    [("Signal", parsing.Signal.from_fields), ("RollbackSignal", parsing.Signal.from_rollback_fields)],
+    [("Signal", parsing.read_signal), ("RollbackSignal", parsing.read_rollback)],
 )
 def test_fields_of_a_signal(app, schema, read):
     asked = Asked()

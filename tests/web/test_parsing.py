@@ -6,8 +6,9 @@ import pytest
 from flask import Request
 from werkzeug.test import EnvironBuilder
 
+from deployment_spec import Signal
 from errors import BadRequest, LengthRequired, Refusal, TooLarge
-from web.parsing import LARGEST_BODY, Signal, read_fields, read_passwords
+from web.parsing import LARGEST_BODY, read_fields, read_passwords, read_signal
 
 FIELDS = {"pw": "s3cret", "image": "acme/web:1"}
 TEXT = json.dumps(FIELDS)
@@ -47,7 +48,7 @@ def test_what_is_pasted_may_hold_escapes_of_its_own():
 
 def test_other_fields_are_ignored():
     fields = {"pw": "x", "repository": {"name": "web"}, "push_data": [1, None]}
-    assert Signal.from_fields(fields) == Signal()
+    assert read_signal(fields) == Signal()
 
 
 @pytest.mark.parametrize(
@@ -142,18 +143,18 @@ def test_64_kib_are_read_and_no_byte_more():
 )
 def test_a_wrong_type_is_named_by_its_field(fields, words):
     with pytest.raises(BadRequest) as refused:
-        Signal.from_fields(fields)
+        read_signal(fields)
     assert words in str(refused.value)
 
 
 def test_a_cause_has_up_to_256_characters_of_any_alphabet():
-    assert Signal.from_fields({"cause": "ü" * 255 + "🚀"}).cause == "ü" * 255 + "🚀"
-    assert Signal.from_fields({"cause": "  \n "}).cause is None
-    assert Signal.from_fields({}) == Signal(image=None, cause=None, dry_run=False)
+    assert read_signal({"cause": "ü" * 255 + "🚀"}).cause == "ü" * 255 + "🚀"
+    assert read_signal({"cause": "  \n "}).cause is None
+    assert read_signal({}) == Signal(image=None, cause=None, dry_run=False)
 
 
 def test_an_empty_image_is_not_an_absent_one():
-    assert Signal.from_fields({"image": ""}).image == ""
+    assert read_signal({"image": ""}).image == ""
 
 
 @pytest.mark.parametrize(

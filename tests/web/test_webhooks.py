@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from deployment_spec import Manifest
 from errors import BadRequest, NotDockerHub
+from manifest.files import Manifest
 from tests.conftest import ConfiguredService, InProcess, deployment
 from tests.service import PASSWORD, wait_for
 from web import webhooks

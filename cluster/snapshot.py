@@ -1,0 +1,61 @@
+"""What the API server says of one Deployment at one moment, and how its objects belong together. Pure."""
+
+from dataclasses import dataclass
+
+from manifest.annotations import REVISION, annotations_of
+from manifest.pod_template import without_hash
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Hold a Deployment with its ReplicaSets, their pods and events; `deployment` is None when it is gone."""
+
+    deployment: dict | None
+    replicasets: list[dict]
+    pods: list[dict]
+    events: list[dict]
+
+    def replicaset_of(self, template: dict) -> dict | None:
+        """Find the ReplicaSet of a pod template: the one that has the same, less the label pod-template-hash."""
+        uid = self.deployment["metadata"]["uid"]
+        for replicaset in self.replicasets:
+            its = replicaset["spec"]["template"]
+            # The annotations first: the rollout id among them tells most apart at once.
+            alike = annotations_of(its) == annotations_of(template) and owner_uid(replicaset) == uid
+            if alike and without_hash(its) == template:
+                return replicaset
+        return None
+
+    def pods_of(self, replicaset: dict | None) -> list[dict]:
+        """Return the pods of a ReplicaSet; none where there is no ReplicaSet."""
+        if replicaset is None:
+            return []
+        return [pod for pod in self.pods if owner_uid(pod) == replicaset["metadata"]["uid"]]
+
+    def unready_pods(self) -> list[dict]:
+        """Return the pods that are on a node and not ready."""
+        active = [pod for pod in self.pods if is_active(pod)]
+        scheduled = [pod for pod in active if condition(pod, "PodScheduled").get("status") == "True"]
+        return [pod for pod in scheduled if condition(pod, "Ready").get("status") == "False"]
+
+
+def owner_uid(thing: dict) -> str | None:
+    """Return the uid of an object's controller."""
+    return next((each["uid"] for each in thing["metadata"].get("ownerReferences", []) if each.get("controller")), None)
+
+
+def is_active(pod: dict) -> bool:
+    """Tell whether a pod still counts: neither ended nor being deleted."""
+    ended = pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
+    return not ended and not pod["metadata"].get("deletionTimestamp")
+
+
+def condition(thing: dict, kind: str) -> dict:
+    """Return a condition of an object's status; it may have none of that type."""
+    return next((each for each in thing.get("status", {}).get("conditions", []) if each["type"] == kind), {})
+
+
+def revision_of(thing: dict | None) -> int | None:
+    """Return the revision that the Deployment controller wrote on a ReplicaSet or a Deployment."""
+    revision = annotations_of(thing or {}).get(REVISION)
+    return int(revision) if revision else None
