@@ -8,8 +8,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cluster.api import Cluster, Expired, Stream
+from cluster.api import Cluster
+from cluster.api_errors import Expired
 from cluster.snapshot import Snapshot, owner_uid
+from cluster.stream import Stream
 from errors import Refusal, Unreachable
 from manifest.annotations import REVISION
 

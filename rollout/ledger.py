@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 
-from cluster.api import ATTEMPTS, FIELD_MANAGER, Cluster
+from cluster.api import FIELD_MANAGER, MAX_ATTEMPTS, Cluster
 from errors import Conflict, NotFound, Refusal, TooSlow, Unreachable
 from manifest.annotations import CHANGE_CAUSE
 from manifest.pod_template import image_of, is_rollout_id, pinned, rollout_id_of, time_of, without_own_annotations
@@ -132,7 +132,7 @@ class Ledger:
         """
         key = (namespace, deployment)
         with self._locks.setdefault(key, threading.Lock()):
-            for _ in range(ATTEMPTS):
+            for _ in range(MAX_ATTEMPTS):
                 remembered = self._known.pop(key, None)
                 state = remembered or self._fetch(namespace, deployment)
                 record = decide(state.records)

@@ -295,7 +295,7 @@ def test_a_port_that_nobody_listens_on_is_a_503(cluster, tmp_path):
 
 def test_a_slow_api_server_is_a_504(client, cluster, faulty, monkeypatch):
     # Ten seconds in earnest, which no test needs to wait for.
-    monkeypatch.setattr("cluster.api.TIMEOUT", (2, 0.2))
+    monkeypatch.setattr("cluster.connection.READ_TIMEOUT_SECONDS", 0.2)
     faulty(1, "GET", delay=1)
     answer = client.post("/deployment", {"pw": client.right}, Accept="application/json")
     assert (answer.status, answer.json()["reason"]) == (504, "Timeout")
