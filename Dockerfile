@@ -9,7 +9,7 @@ RUN apt-get update \
 
 WORKDIR /opt/auto-deployer
 COPY requirements.txt ./
-# With the hashes of requirements.txt: pip refuses a package that isn't listed there, or whose file isn't the one that was.
+# With --require-hashes pip refuses a package that requirements.txt doesn't list, and a file that was replaced since.
 # pip leaves again: nothing is ever installed in a running container.
 RUN python -m venv venv \
     && venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.txt \

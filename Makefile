@@ -25,9 +25,9 @@ test: $(VENV)/.tests
 bench: $(VENV)/.runs
 	python -m tests.bench $(cluster)
 
-# After a change of an .in file; needs uv (`pip install uv`). A version changes only where an .in file asks for it; to have
-# the newest of what these packages need, delete the .txt files first. The command stands at the head of each .txt file, since
-# Dependabot reads the options there.
+# Run it after a change of an .in file; it needs uv (`pip install uv`). It changes only the versions that the .in files
+# ask to change. To take the newest version of every other package, delete the .txt files first. uv writes the command
+# at the head of each .txt file, where Dependabot reads the options.
 compile = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes
 requirements:
 	$(compile) --output-file requirements.txt requirements.in
@@ -37,7 +37,7 @@ clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Each stamp is written last: an installation that was broken off is begun anew.
+# Make writes each stamp last, so it starts again an installation that was broken off.
 install = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
 $(VENV)/.runs: requirements.txt
@@ -46,7 +46,7 @@ $(VENV)/.runs: requirements.txt
 	$(install) -r requirements.txt
 	touch $@
 
-# What tests need, on top: 250 MB that nobody needs who only wants to see it run.
+# What tests and lints, on top: 250 MB that `make run` does without.
 $(VENV)/.tests: $(VENV)/.runs requirements-dev.txt
 	$(install) -r requirements-dev.txt
 	touch $@
