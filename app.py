@@ -22,10 +22,11 @@ from cluster.api import Cluster
 from deployer import Deployer, Repeated
 from errors import Invalid, NotFound, Refusal, WrongPassword
 from rollout.follower import Follower
-from rollout.ledger import Records
 from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
 from rollout.monitor import Monitor
+from rollout.record import Records
+from rollout.wording import as_applied, as_text
 from settings import Settings
 from web import parsing
 from web.webhooks import Push
@@ -83,7 +84,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
         """Answer at once, or when the rollout has ended, as the sender wants it."""
         if not seconds:
             rollout, known = follower.record.rollout, monitor.known(follower.manifest)
-            return _answer(200, _rollout_json(rollout, known), _applied(rollout))
+            return _answer(200, _rollout_json(rollout, known), as_applied(rollout))
         if not waiting.acquire(blocking=False):
             return _all_busy(follower.record.rollout, monitor.known(follower.manifest))
         try:
@@ -100,7 +101,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
         signal = parsing.read_signal(fields)
         if signal.dry_run:
             rollout = deployer.rehearse(name, signal)
-            return _answer(200, _rollout_json(rollout, {}), _applied(rollout))
+            return _answer(200, _rollout_json(rollout, {}), as_applied(rollout))
         return answer(deployer.deploy(name, signal), signal.wait)
 
     @app.post("/deployment/rollback")
@@ -135,12 +136,12 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
         g.deployment = name = opened().pick(name, deployer.configured())
         seconds = parsing.read_wait_argument(request)
         if seconds and not waiting.acquire(blocking=False):
-            rollout, records = monitor.rollout(name, deployer.load(name), request.args.get("id"), 0)
+            rollout, records = monitor.show(name, deployer.load(name), request.args.get("id"), 0)
             if rollout.phase is not Phase.PROGRESSING:
                 return _rollout_answer(rollout, records)
             return _all_busy(rollout, records)
         try:
-            return _rollout_answer(*monitor.rollout(name, deployer.load(name), request.args.get("id"), seconds))
+            return _rollout_answer(*monitor.show(name, deployer.load(name), request.args.get("id"), seconds))
         finally:
             if seconds:
                 waiting.release()
@@ -266,22 +267,17 @@ def _tokens(settings: Settings) -> "oidc.Tokens | None":
     return oidc.Tokens(settings.oidc_issuer, settings.oidc_audience)
 
 
-def _applied(rollout: Rollout) -> str:
-    where = f"deployment {rollout.deployment} in {rollout.namespace}, image {rollout.image}, id {rollout.id}"
-    return f"ok: {where}\n{rollout.message}"
-
-
 def _rollout_json(rollout: Rollout, records: Records) -> dict:
     return rollout.as_json() | {"history": [record.as_history() for record in records.values()]}
 
 
 def _rollout_answer(rollout: Rollout, records: Records) -> Response:
-    return _answer(_STATUS_OF[rollout.phase], _rollout_json(rollout, records), rollout.as_text())
+    return _answer(_STATUS_OF[rollout.phase], _rollout_json(rollout, records), as_text(rollout))
 
 
 def _all_busy(rollout: Rollout, records: Records) -> Response:
     busy = "too many requests wait already; ask again with GET and ?id="
-    response = _answer(202, _rollout_json(rollout, records), f"{rollout.as_text()}\n{busy}")
+    response = _answer(202, _rollout_json(rollout, records), f"{as_text(rollout)}\n{busy}")
     response.headers["Retry-After"] = "5"
     return response
 

@@ -15,9 +15,10 @@ from manifest import files
 from manifest.files import Manifest
 from manifest.pod_template import new_rollout_id
 from rollout.follower import Follower
-from rollout.ledger import Record
 from rollout.model import Phase, Rollout
 from rollout.monitor import Monitor
+from rollout.record import new_record
+from rollout.rights import check_rights
 from settings import Settings
 from web.webhooks import Push
 
@@ -59,18 +60,18 @@ class Deployer:
     def rehearse(self, name: str, signal: Signal) -> Rollout:
         """Let the API server check it all and change nothing. Raises a Refusal."""
         live = self._apply(self.load(name), replace(signal, dry_run=True))
-        rollout = Record.begun(live, signal.image).rollout
+        rollout = new_record(live, signal.image).rollout
         message = "dry run: the API server accepts it all, and nothing was changed"
-        return replace(rollout, phase=Phase.COMPLETE, message=message, finished_at=rollout.started_at)
+        return rollout.replace(phase=Phase.COMPLETE, message=message, finished_at=rollout.started_at)
 
     def roll_back(self, name: str, signal: Signal) -> Follower:
         """Go back to what ran before, or to a revision; return who follows the rollout. Raises a Refusal."""
-        return self._monitor.rollback(name, self.load(name), signal.revision, signal.cause)
+        return self._monitor.roll_back(name, self.load(name), signal.revision, signal.cause)
 
     def check(self, name: str) -> None:
         """Try all that a deploy needs, as a dry run. Raises the Refusal that a signal would get."""
         self.rehearse(name, Signal())
-        self._monitor.check(self.load(name))
+        check_rights(self._cluster, self.load(name))
 
     def deploy_pushed(self, name: str, push: Push) -> Follower | None:
         """Deploy what was pushed to Docker Hub; return who follows the rollout, None if the deployment runs none of it.
@@ -112,8 +113,8 @@ class Deployer:
         automatic = self._settings.rollback_on_failure
         if signal.rollback_on_failure is not None:
             automatic = signal.rollback_on_failure
-        record = Record.begun(live, signal.image, automatic)
+        record = new_record(live, signal.image, automatic)
         begun = record.rollout
         where = {"deployment": begun.deployment, "namespace": begun.namespace, "id": begun.id}
         log.info("Deployment %s/%s: %s", begun.namespace, begun.deployment, record.cause, extra=where)
-        return self._monitor.begin(name, manifest, live, record)
+        return self._monitor.start(name, manifest, live, record)

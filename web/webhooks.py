@@ -14,7 +14,7 @@ from manifest.annotations import CHANGE_CAUSE
 from manifest.files import Manifest
 from manifest.image_reference import DOCKER_HUB, ImageReference
 from manifest.pod_template import is_rollout_id, rollout_id_of, time_of
-from rollout.ledger import Records
+from rollout.record import Records
 from web.parsing import LONGEST_CAUSE, printable
 
 HOSTS = ("hub.docker.com", "registry.hub.docker.com")
