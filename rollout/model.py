@@ -7,8 +7,15 @@ those of the JSON.
 from enum import StrEnum
 from typing import Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
-from pydantic_core.core_schema import SerializationInfo
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 # The context of a serialization that keeps what `Frozen` read and doesn't know.
 WITH_UNKNOWN = {"with_unknown": True}
