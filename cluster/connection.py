@@ -49,7 +49,7 @@ class Connection:
         """Make a call; return its answer, read to its end unless it is a watch. Raises a Refusal.
 
         It makes the call a second time where the connection broke, since no call does harm when it arrives twice; and
-        with credentials read anew where they were refused, since Kubernetes rotates the token of a service account.
+        with credentials read again where they were refused, since Kubernetes rotates the token of a service account.
         """
         query, timeout = query or {}, (CONNECT_TIMEOUT_SECONDS, read_timeout_seconds or READ_TIMEOUT_SECONDS)
         for is_last in (False, True):
@@ -83,7 +83,7 @@ class Connection:
 
     def _forget(self, refused: client.ApiClient) -> None:
         with self._lock:
-            # Another thread may have read the credentials anew already.
+            # Another thread may have read the credentials again already.
             if self._client is refused:
                 self._client = None
 

@@ -79,7 +79,7 @@ class View:
         return self._watched.trouble
 
     def refresh(self) -> None:
-        """List everything anew: the caller knows that the watches have missed something."""
+        """List everything again: the caller knows that the watches have missed something."""
         self._watched.refresh()
 
 

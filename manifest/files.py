@@ -54,7 +54,7 @@ def load(directory: Path, name: str) -> Manifest:
     return _parsed(file, content, namespace)
 
 
-# The content is part of the cache's key, so an edited file is parsed anew.
+# The content is part of the cache's key, so an edited file is parsed again.
 @lru_cache(maxsize=MAX_CACHED_MANIFESTS)
 def _parsed(file: str, content: bytes, own_namespace: str) -> Manifest:
     try:

@@ -48,10 +48,7 @@ def test_annotations_of_the_manifest_are_kept(read):
     manifest = manifest.replace("    metadata:\n", "    metadata:\n      annotations: {scrape: 'yes'}\n")
     body = sent(read(manifest), cause="tests passed")
     assert body["metadata"]["annotations"] == {"team": "a", "kubernetes.io/change-cause": "tests passed"}
-    assert body["spec"]["template"]["metadata"]["annotations"] == {
-        "scrape": "yes",
-        "auto-deployer/restartedAt": NEW_ID,
-    }
+    assert body["spec"]["template"]["metadata"]["annotations"] == {"scrape": "yes", "auto-deployer/restartedAt": NEW_ID}
 
 
 def test_a_template_without_metadata_gets_a_rollout_id_too(read):
@@ -201,10 +198,7 @@ def restored(read):
 
 def test_the_next_signal_without_an_image_puts_the_former_names_back(read):
     body = sent(read(WITHOUT_SPEC), restored(read))
-    assert body["spec"]["template"]["metadata"]["annotations"] == {
-        "auto-deployer/restartedAt": NEW_ID,
-        UNPINNED: None,
-    }
+    assert body["spec"]["template"]["metadata"]["annotations"] == {"auto-deployer/restartedAt": NEW_ID, UNPINNED: None}
     assert images(body["spec"]["template"]) == UNPINNED_IMAGES
     assert body["metadata"]["annotations"]["kubernetes.io/change-cause"] == "deploy acme/web:latest"
 
@@ -234,9 +228,6 @@ def test_another_client_overwrites_the_former_names(read, nonsense):
     after = restored(read)
     after["spec"]["template"]["metadata"]["annotations"][UNPINNED] = nonsense
     body = sent(read(WITHOUT_SPEC), after)
-    assert body["spec"]["template"]["metadata"]["annotations"] == {
-        "auto-deployer/restartedAt": NEW_ID,
-        UNPINNED: None,
-    }
+    assert body["spec"]["template"]["metadata"]["annotations"] == {"auto-deployer/restartedAt": NEW_ID, UNPINNED: None}
     assert not body["spec"]["template"]["spec"]
     rolled_back(read(WITHOUT_SPEC), after["spec"]["template"])

@@ -50,7 +50,7 @@ def rotated(cluster):
     cluster.simulation.token = before
 
 
-def test_a_rotated_token_file_is_read_anew(cluster, tmp_path, rotated):
+def test_a_rotated_token_file_is_read_again(cluster, tmp_path, rotated):
     token_file = tmp_path / "token"
     token_file.write_text(cluster.simulation.token)
     client = own(cluster, tmp_path, tokenFile=str(token_file))
@@ -59,7 +59,7 @@ def test_a_rotated_token_file_is_read_anew(cluster, tmp_path, rotated):
     assert client.signal().status == 200
 
 
-def test_a_token_in_an_edited_kubeconfig_is_read_anew(cluster, tmp_path, rotated):
+def test_a_token_in_an_edited_kubeconfig_is_read_again(cluster, tmp_path, rotated):
     client = own(cluster, tmp_path, token=cluster.simulation.token)
     assert client.signal().status == 200
     kubeconfig = tmp_path / "kubeconfig"

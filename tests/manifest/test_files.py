@@ -28,7 +28,7 @@ def test_a_missing_directory_is_named(tmp_path):
         configured(tmp_path / "nowhere")
 
 
-def test_a_file_is_read_anew_when_it_has_changed(read):
+def test_a_file_is_read_again_when_it_has_changed(read):
     assert sent(read(MANIFEST))["spec"]["template"]["spec"]["containers"][0]["image"] == "acme/web:1"
     assert container(sent(read(changed("acme/web:1", "acme/web:2"))))["image"] == "acme/web:2"
 
