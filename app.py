@@ -9,7 +9,6 @@ import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, g, jsonify, request
@@ -17,10 +16,11 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 import logs
-from access.passwords import Opened, Passwords, Workflow
+from access.grants import Access, Grants
+from access.passwords import Passwords
 from cluster.api import Cluster
 from deployer import Deployer, Repeated
-from errors import Invalid, NotFound, Refusal, WrongPassword
+from errors import Invalid, NotFound, Refusal
 from rollout.follower import Follower
 from rollout.ledger import Records
 from rollout.metrics import Metrics
@@ -41,7 +41,8 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     _share_one_arena()
     logs.configure()
     settings = Settings.from_environ(environ)
-    passwords, tokens = Passwords(settings.passwords_dir), _tokens(settings)
+    passwords = Passwords(settings.passwords_dir)
+    access = Access(passwords, _tokens(settings), settings.deployments_dir)
     cluster, metrics = Cluster(settings.kubeconfig), Metrics()
     monitor = Monitor(cluster, settings, metrics)
     deployer = Deployer(cluster, settings, monitor)
@@ -52,32 +53,8 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     app.url_map.merge_slashes = False
     passwords.read()  # What is wrong with them stands in the log from the start.
 
-    def opened(fields: dict | None = None) -> Opened:
-        try:
-            return passwords.opened(parsing.read_passwords(request, fields))
-        except WrongPassword:
-            token = parsing.read_bearer(request)
-            # Anything else is no token: https://www.rfc-editor.org/rfc/rfc7515#section-7.1
-            if tokens is None or token is None or token.count(b".") != 2:
-                raise
-        opened = Opened(admit=partial(admit, tokens.workflow(token)))
-        try:
-            deployer.configured()
-        except NotFound as error:
-            # The sender isn't told: a valid token of this audience is to be had by everyone on GitHub.
-            log.warning("no token opens anything: %s", error)
-            raise WrongPassword from None
-        return opened
-
-    def admit(workflow: Workflow, name: str) -> None:
-        """Let a workflow pass that the manifest of a deployment names."""
-        try:
-            workflow.check(name, deployer.load(name).annotations if name in deployer.configured() else {})
-        except (Invalid, WrongPassword) as error:
-            log.warning(
-                "%s, repository id %s, doesn't open %s: %s", workflow.repository, workflow.repository_id, name, error
-            )
-            raise WrongPassword from None
+    def grants(fields: dict | None = None) -> Grants:
+        return access.grants(parsing.read_passwords(request, fields), parsing.read_bearer(request))
 
     def answer(follower: Follower, seconds: float) -> Response:
         """Answer at once, or when the rollout has ended, as the sender wants it."""
@@ -96,7 +73,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     @app.post("/deployment/<path:name>")
     def deploy(name: str | None = None) -> Response:
         fields = parsing.read_fields(request)
-        g.deployment = name = opened(fields).pick(name, deployer.configured())
+        g.deployment = name = grants(fields).require(name, deployer.configured())
         signal = parsing.read_signal(fields)
         if signal.dry_run:
             rollout = deployer.rehearse(name, signal)
@@ -107,13 +84,13 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     @app.post("/deployment/<path:name>/rollback")
     def rollback(name: str | None = None) -> Response:
         fields = parsing.read_fields(request)
-        g.deployment = name = opened(fields).pick(name, deployer.configured())
+        g.deployment = name = grants(fields).require(name, deployer.configured())
         signal = parsing.read_rollback(fields)
         return answer(deployer.roll_back(name, signal), signal.wait)
 
     @app.post("/dockerhub/<path:token>")
     def redeploy(token: str) -> Response:
-        passwords.check_docker_hub(token.encode())
+        access.check_docker_hub(token.encode())
         push = Push.from_fields(parsing.read_fields(request))
         outcomes, refusal = [], None
         for name in deployer.configured():
@@ -132,7 +109,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     def show(name: str | None = None) -> Response:
         if name and f"/{name}".endswith("/rollback"):
             raise MethodNotAllowed(["POST"])
-        g.deployment = name = opened().pick(name, deployer.configured())
+        g.deployment = name = grants().require(name, deployer.configured())
         seconds = parsing.read_wait_argument(request)
         if seconds and not waiting.acquire(blocking=False):
             rollout, records = monitor.rollout(name, deployer.load(name), request.args.get("id"), 0)
@@ -152,8 +129,8 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     @app.get("/check")
     @app.get("/check/<path:name>")
     def check(name: str | None = None) -> Response:
-        keys = opened()
-        names = [keys.pick(name, deployer.configured())] if name is not None else keys.among(deployer.configured())
+        opened, configured = grants(), deployer.configured()
+        names = [opened.require(name, configured)] if name is not None else opened.allowed(configured)
         if not names:
             raise Invalid("there is no deployment to check; put a manifest NAME.yaml into DEPLOYMENTS_DIR")
         problems = {}
@@ -170,10 +147,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
 
     @app.get("/readyz")
     def readyz() -> Response:
-        keys, problems = passwords.read()
-        usable = bool(keys) or tokens is not None
-        if not usable:
-            problems = [*problems, f"there is no usable password in {settings.passwords_dir}"]
+        usable, problems = access.readiness()
         try:
             deployer.configured()
         except NotFound as error:

@@ -349,7 +349,7 @@ def test_unknown_kids_make_no_more_than_a_request_a_minute(client, issuer):
 
 
 def test_a_new_key_is_found(issuer, monkeypatch):
-    monkeypatch.setattr(oidc, "KEYS_PAUSE", 0)
+    monkeypatch.setattr(oidc, "MIN_SECONDS_BETWEEN_FETCHES", 0)
     tokens = oidc.Tokens(issuer.url, AUDIENCE)
     tokens.workflow(issuer.token().encode())
     issuer.keys["second"] = new_key()
@@ -373,7 +373,7 @@ def test_an_issuer_that_is_away_is_no_open_door(client, issuer, cluster):
 def test_made_up_kids_lock_nobody_out_while_the_issuer_is_away(issuer, monkeypatch):
     tokens = oidc.Tokens(issuer.url, AUDIENCE)
     tokens.workflow(issuer.token().encode())
-    monkeypatch.setattr(oidc, "KEYS_PAUSE", 0)
+    monkeypatch.setattr(oidc, "MIN_SECONDS_BETWEEN_FETCHES", 0)
     issuer.open_from.clear()
     with ThreadPoolExecutor(1) as pool:
         forged = pool.submit(tokens.workflow, with_header(issuer, kid="made-up").encode())
@@ -391,7 +391,7 @@ def test_made_up_kids_make_no_more_than_a_request_a_minute_though_the_issuer_is_
     tokens = oidc.Tokens(issuer.url, AUDIENCE)
     tokens.workflow(issuer.token().encode())
     issuer.answer = b""
-    monkeypatch.setattr(tokens, "_tried_at", tokens._tried_at - oidc.KEYS_PAUSE)
+    monkeypatch.setattr(tokens, "_tried_at", tokens._tried_at - oidc.MIN_SECONDS_BETWEEN_FETCHES)
     for kid in "abc":
         with pytest.raises(Unreachable):
             tokens.workflow(with_header(issuer, kid=kid).encode())
