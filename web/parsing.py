@@ -10,10 +10,10 @@ from flask import Request
 from deployment_spec import Signal
 from errors import BadRequest, LengthRequired, TooLarge
 
-LARGEST_BODY = 64 * 1024
-LONGEST_CAUSE = 256
+MAX_BODY_BYTES = 64 * 1024
+MAX_CAUSE_CHARACTERS = 256
 # Load balancers end a request after 30 s.
-LONGEST_WAIT = 25
+MAX_WAIT_SECONDS = 25
 # What AcrylicShrimp/webhook-action 1.0.4 sends: its input pasted, unescaped, between `{ "data": "` and `" }`.
 # https://github.com/AcrylicShrimp/webhook-action/blob/master/entrypoint.sh
 _PASTED = re.compile(r'[ \t\r\n]*\{[ \t\r\n]*"data"[ \t\r\n]*:[ \t\r\n]*"(.*)"[ \t\r\n]*\}[ \t\r\n]*', re.DOTALL)
@@ -50,18 +50,18 @@ def read_fields(request: Request) -> dict:
     length = request.content_length
     if length is None:
         raise LengthRequired("the request has no Content-Length; send the body in one piece (curl -d does)")
-    if length > LARGEST_BODY:
-        raise TooLarge(f"the body has {length} bytes; at most {LARGEST_BODY} are read")
+    if length > MAX_BODY_BYTES:
+        raise TooLarge(f"the body has {length} bytes; at most {MAX_BODY_BYTES} are read")
     return _opened(_decoded(request.get_data(cache=False)))
 
 
 def wait_seconds(value: object) -> float:
     """Read how long to wait: true for as long as possible, or seconds, of which 25 are the most. Raises BadRequest."""
     if isinstance(value, bool):
-        return LONGEST_WAIT if value else 0
+        return MAX_WAIT_SECONDS if value else 0
     if not isinstance(value, int | float) or not value >= 0:
         raise BadRequest("wait must be true, false, or a number of seconds")
-    return min(value, LONGEST_WAIT)
+    return min(value, MAX_WAIT_SECONDS)
 
 
 def read_wait_argument(request: Request) -> float:
@@ -184,8 +184,8 @@ def printable(text: str) -> str:
 
 def _cause(fields: dict) -> str | None:
     cause = _text(fields, "cause")
-    if cause is not None and len(cause) > LONGEST_CAUSE:
-        raise BadRequest(f"cause has {len(cause)} characters; at most {LONGEST_CAUSE} fit")
+    if cause is not None and len(cause) > MAX_CAUSE_CHARACTERS:
+        raise BadRequest(f"cause has {len(cause)} characters; at most {MAX_CAUSE_CHARACTERS} fit")
     if cause is not None and _UNPRINTABLE.search(cause):
         raise BadRequest("cause has a control character or half a surrogate pair in it; send plain text")
     return (cause or "").strip() or None

@@ -11,11 +11,12 @@ import pytest
 import yaml
 from flask import request
 
-from app import _STATUS_OF, create_app
+from app import create_app
 from errors import Refusal
 from rollout.model import Cause, Phase, Replicas, Rollout
 from tests.service import ROOT, SOURCES
 from web import parsing
+from web.answers import STATUS_OF
 
 SPEC = yaml.safe_load((ROOT / "openapi.yaml").read_text())
 SCHEMAS = SPEC["components"]["schemas"]
@@ -119,7 +120,7 @@ def test_statuses_and_reasons():
 
 
 def test_statuses_of_a_rollout():
-    statuses = {str(status) for status in _STATUS_OF.values()}
+    statuses = {str(status) for status in STATUS_OF.values()}
     for method, path, operation in OPERATIONS:
         if path.startswith("/deployment"):
             assert statuses <= set(operation["responses"]), (method, path)
@@ -156,8 +157,8 @@ def test_phases():
 
 
 def test_limits():
-    assert SCHEMAS["Signal"]["properties"]["cause"]["maxLength"] == parsing.LONGEST_CAUSE
-    assert f"{parsing.LONGEST_WAIT} at most" in SCHEMAS["Signal"]["properties"]["wait"]["description"]
+    assert SCHEMAS["Signal"]["properties"]["cause"]["maxLength"] == parsing.MAX_CAUSE_CHARACTERS
+    assert f"{parsing.MAX_WAIT_SECONDS} at most" in SCHEMAS["Signal"]["properties"]["wait"]["description"]
 
 
 def test_every_example_is_valid():

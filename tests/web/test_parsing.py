@@ -8,7 +8,7 @@ from werkzeug.test import EnvironBuilder
 
 from deployment_spec import Signal
 from errors import BadRequest, LengthRequired, Refusal, TooLarge
-from web.parsing import LARGEST_BODY, read_fields, read_passwords, read_signal
+from web.parsing import MAX_BODY_BYTES, read_fields, read_passwords, read_signal
 
 FIELDS = {"pw": "s3cret", "image": "acme/web:1"}
 TEXT = json.dumps(FIELDS)
@@ -118,7 +118,7 @@ def test_a_body_of_unknown_length_is_refused_unread():
 
 
 def test_64_kib_are_read_and_no_byte_more():
-    body = b'{"pw": "x"}'.ljust(LARGEST_BODY)
+    body = b'{"pw": "x"}'.ljust(MAX_BODY_BYTES)
     assert read_fields(request(body)) == {"pw": "x"}
     with pytest.raises(TooLarge, match="at most 65536"):
         read_fields(request(body + b" "))

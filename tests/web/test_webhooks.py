@@ -4,11 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import deployer
+from deployment_spec import runs_image
 from errors import BadRequest, NotDockerHub
 from manifest.files import Manifest
 from tests.conftest import ConfiguredService, InProcess, deployment
 from tests.service import PASSWORD, wait_for
-from web import webhooks
 from web.webhooks import Push
 
 TOKEN = "9f86d081884c7d659a2feaa0c55ad015"
@@ -118,7 +119,7 @@ def test_any_other_repository_or_tag_is_nothing_to_do(client, cluster, pushed):
 )
 def test_the_image_is_compared_as_docker_reads_it(written, pushed, runs):
     manifest = Manifest("web.yaml", "default", "web", {}, deployment(image=written))
-    assert Push.from_fields(pushed).concerns(manifest, None) is runs
+    assert runs_image(manifest, None, Push.from_fields(pushed).reference) is runs
 
 
 def test_every_deployment_with_that_image_is_deployed(client, cluster):
@@ -214,7 +215,7 @@ def test_a_rollback_meanwhile_is_not_undone_by_the_others(client, cluster):
 
 def test_the_next_push_is_deployed(client, cluster, monkeypatch):
     push(client)
-    monkeypatch.setattr(webhooks, "ALIKE", webhooks.ALIKE * 0)
+    monkeypatch.setattr(deployer, "MAX_DUPLICATE_WEBHOOK_SECONDS", 0)
     assert push(client).text.startswith("ok: web: deploying")
 
 
@@ -355,7 +356,9 @@ def test_the_token_is_in_no_access_line(client, caplog, path):
     caplog.set_level("DEBUG")
     client.post(path.format(TOKEN), payload())
     client.get(path.format(TOKEN))
-    assert TOKEN not in caplog.text + str([vars(record) for record in caplog.records if record.name == "app"])
+    assert TOKEN not in caplog.text + str(
+        [vars(record) for record in caplog.records if record.name == "web.request_log"]
+    )
     assert "/…" in caplog.text
 
 
