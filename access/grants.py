@@ -51,11 +51,13 @@ class Grants:
             if refusal := self._refusal(name):
                 raise refusal
             if name not in configured:
-                raise NotFound(f"no deployment {name} is configured; {_listed(self.allowed(configured))}")
+                raise NotFound(
+                    f"no deployment {name} is configured; there is {_paths(self.allowed(configured)) or 'none'}"
+                )
             return name
         names = self.allowed(configured)
         if len(configured) > 1 and names:
-            raise BadRequest(f"several deployments are configured; name one in the URL: {_listed(names)}")
+            raise BadRequest(f"several deployments are configured; name one in the URL: {_paths(names)}")
         if not names and EVERY_DEPLOYMENT not in self.password_files:
             raise WrongPassword
         if not names:
@@ -123,5 +125,5 @@ class Access:
             raise WrongPassword from None
 
 
-def _listed(names: list[str]) -> str:
-    return "there is " + ", ".join(f"/deployment/{name}" for name in names) if names else "there is none"
+def _paths(names: list[str]) -> str:
+    return ", ".join(f"/deployment/{name}" for name in names)

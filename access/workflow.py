@@ -28,7 +28,9 @@ class Workflow:
             raise WrongPassword
         # The author of a pull request chooses what its workflow runs, and may be anybody.
         if self.event in ("pull_request", "pull_request_target") or self.ref.startswith("refs/pull/"):
-            raise WorkflowNotAllowed(f"this token is from a pull request, and none may deploy {name}; deploy on a push")
+            raise WorkflowNotAllowed(
+                f"this token is from a pull request, which may not deploy {name}; deploy on a push"
+            )
         limits = ((GITHUB_REF, "", self.ref), (GITHUB_ENVIRONMENT, "environment ", self.environment))
         for annotation, kind, actual in limits:
             allowed = _values(annotations[annotation]) if annotation in annotations else [actual]

@@ -82,7 +82,7 @@ def refuse_http(exception: HTTPException) -> Response:
     sentence = _HTTP_SENTENCES.get(exception.code, exception.name.lower())
     if allowed := getattr(exception, "valid_methods", None):
         methods = " or ".join(sorted(set(allowed) - {"HEAD", "OPTIONS"}))
-        sentence = f"{request.method} doesn't work here; use {methods}"
+        sentence = f"this path doesn't accept {request.method}; use {methods}"
     response = error(exception.code, sentence, exception.name.replace(" ", ""))
     response.headers.extend((key, value) for key, value in exception.get_headers() if key != "Content-Type")
     return response

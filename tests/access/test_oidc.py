@@ -141,7 +141,11 @@ def test_the_annotations_say_who_may(client, issuer, annotations, claims):
             f"this token is from refs/heads/master; web may be deployed from nowhere: its annotation {REF} is empty",
         ),
         *(
-            (annotations, claims, "this token is from a pull request, and none may deploy web; deploy on a push")
+            (
+                annotations,
+                claims,
+                "this token is from a pull request, which may not deploy web; deploy on a push",
+            )
             for annotations, claims in (
                 (MASTER, {"event_name": "pull_request"}),
                 (MASTER, {"event_name": "pull_request_target"}),
@@ -221,7 +225,7 @@ def test_one_of_several_deployments_is_opened(client, issuer):
     assert signal(client, issuer.token(), "/deployment/web", dry_run=True).status == 200
     answer = signal(client, issuer.token(), "/deployment")
     assert answer.status == 400
-    assert answer.text.endswith("name one in the URL: there is /deployment/web\n")
+    assert answer.text.endswith("name one in the URL: /deployment/web\n")
     checked = client.get("/check", Authorization=f"Bearer {issuer.token()}")
     assert checked.text == "ok: web: a deploy would work\n"
     assert client.get("/check/api", Authorization=f"Bearer {issuer.token()}").text == PLAIN
