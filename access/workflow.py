@@ -26,7 +26,7 @@ class Workflow:
         """
         if self.repository_id not in _values(annotations.get(GITHUB_REPOSITORY_ID, "")):
             raise WrongPassword
-        # The author of a pull request chooses what its workflow runs, and may be anybody.
+        # The author of a pull request chooses what its workflow runs, and every user of GitHub can open one.
         if self.event in ("pull_request", "pull_request_target") or self.ref.startswith("refs/pull/"):
             raise WorkflowNotAllowed(
                 f"this token is from a pull request, which may not deploy {name}; deploy on a push"

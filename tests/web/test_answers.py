@@ -123,3 +123,13 @@ def test_the_log_never_shows_a_secret(service):
     log = "\n".join(service.lines)
     for secret in (PASSWORD, wrong, basic(wrong), "Bearer "):
         assert secret not in log
+
+
+def test_an_error_that_the_operator_must_mend_is_a_warning_in_the_log(service, cluster):
+    cluster.allow([])
+    answer = service.signal()
+    assert answer.status == 500
+    lines = service.logged(answer)
+    assert [line["level"] for line in lines] == ["warning", "warning"]
+    assert "cannot get resource" in lines[0]["message"]
+    assert service.logged(service.get("/nothing"))[-1]["level"] == "info"

@@ -1,4 +1,4 @@
-"""openapi.yaml and the code say the same, both ways."""
+"""openapi.yaml describes what the code does, and nothing else."""
 
 import ast
 import importlib
@@ -50,7 +50,7 @@ def app(tmp_path):
 
 
 def refusals() -> set[tuple[int, str]]:
-    """Return the status and reason of every refusal in the code: of its class, or given where it is made."""
+    """Return the status and reason of every refusal in the code: those of the classes, and those of single calls."""
     for source in SOURCES:
         importlib.import_module(".".join(source.relative_to(ROOT).with_suffix("").parts))
     kinds, waiting = {}, [Refusal]
@@ -86,22 +86,22 @@ def documented_reasons(operation: dict) -> set[tuple[int, str]]:
 
 
 class Asked(dict):
-    """Note which keys are asked for."""
+    """Remember which keys a function looks for."""
 
     def __init__(self) -> None:
         super().__init__(other=1)
-        self.keys_asked = set()
+        self.keys_read = set()
 
     def get(self, key, default=None):
-        self.keys_asked.add(key)
+        self.keys_read.add(key)
         return super().get(key, default)
 
     def __contains__(self, key):
-        self.keys_asked.add(key)
+        self.keys_read.add(key)
         return super().__contains__(key)
 
     def __getitem__(self, key):
-        self.keys_asked.add(key)
+        self.keys_read.add(key)
         return super().__getitem__(key)
 
 
@@ -135,7 +135,7 @@ def test_fields_of_a_signal(app, schema, read):
     with app.test_request_context("/deployment"):
         parsing.read_passwords(request, asked)
     read(asked)
-    assert set(SCHEMAS[schema]["properties"]) == asked.keys_asked
+    assert set(SCHEMAS[schema]["properties"]) == asked.keys_read
 
 
 @pytest.mark.parametrize("model", [Rollout, Replicas, Cause])
@@ -184,7 +184,7 @@ def test_every_form_of_a_body_is_read(app, path):
 
 
 def test_answers(client):
-    """Real answers are what the document says."""
+    """Answers of the service have the form that the document says."""
     client.password("dockerhub", "9f86d081884c7d659a2feaa0")
     hook = {"push_data": {"tag": "1"}, "repository": {"repo_name": "acme/web"}}
     password = {"Authorization": f"Bearer {client.right}", "Accept": "application/json"}
