@@ -9,9 +9,10 @@ RUN apt-get update \
 
 WORKDIR /opt/auto-deployer
 COPY requirements.txt ./
+# With --require-hashes pip refuses a package that requirements.txt doesn't list, and a file that was replaced since.
 # pip leaves again: nothing is ever installed in a running container.
 RUN python -m venv venv \
-    && venv/bin/pip install --no-cache-dir --disable-pip-version-check -r requirements.txt \
+    && venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.txt \
     && venv/bin/pip uninstall --yes --quiet pip
 
 COPY *.py uwsgi.ini ./

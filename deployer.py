@@ -17,9 +17,10 @@ from manifest.annotations import CHANGE_CAUSE, annotations_of
 from manifest.files import Manifest
 from manifest.pod_template import is_rollout_id, new_rollout_id, rollout_id_of, time_of
 from rollout.follower import Follower
-from rollout.ledger import Record, Records
 from rollout.model import Phase, Rollout
 from rollout.monitor import Monitor
+from rollout.record import Records, new_record
+from rollout.rights import check_rights
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -71,22 +72,22 @@ class Deployer:
     def rehearse(self, name: str, signal: Signal) -> Report:
         """Let the API server check a deploy without changing anything. Raises a Refusal."""
         live = self._apply(self.load(name), replace(signal, dry_run=True))
-        rollout = Record.begun(live, signal.image).rollout
+        rollout = new_record(live, signal.image).rollout
         message = "dry run: the API server accepts it all, and nothing was changed"
-        return Report(replace(rollout, phase=Phase.COMPLETE, message=message, finished_at=rollout.started_at))
+        return Report(rollout.replace(phase=Phase.COMPLETE, message=message, finished_at=rollout.started_at))
 
     def roll_back(self, name: str, signal: Signal) -> Report:
         """Go back to the last rollout that worked, or to a revision, and report the new rollout. Raises a Refusal."""
-        return self._report(self._monitor.rollback(name, self.load(name), signal.revision, signal.cause))
+        return self._report(self._monitor.roll_back(name, self.load(name), signal.revision, signal.cause))
 
     def show(self, name: str, rollout_id: str | None, seconds: float) -> Report:
         """Report a rollout, without an id the newest, when it has ended or after so many seconds. Raises a Refusal."""
-        return Report(*self._monitor.rollout(name, self.load(name), rollout_id, seconds))
+        return Report(*self._monitor.show(name, self.load(name), rollout_id, seconds))
 
     def check(self, name: str) -> None:
         """Try everything that a deploy needs, as a dry run. Raises the Refusal that a signal would get."""
         self.rehearse(name, Signal())
-        self._monitor.check(self.load(name))
+        check_rights(self._cluster, self.load(name))
 
     def deploy_pushed(self, name: str, image: str, cause: str) -> Report | None:
         """Deploy if the deployment runs the image that was pushed, and report the rollout; else return None.
@@ -128,11 +129,10 @@ class Deployer:
         automatic = self._settings.rollback_on_failure
         if signal.rollback_on_failure is not None:
             automatic = signal.rollback_on_failure
-        record = Record.begun(live, signal.image, automatic)
+        record = new_record(live, signal.image, automatic)
         started = record.rollout
-        extra = {"deployment": started.deployment, "namespace": started.namespace, "id": started.id}
-        log.info("Deployment %s/%s: %s", started.namespace, started.deployment, record.cause, extra=extra)
-        return self._report(self._monitor.begin(name, manifest, live, record))
+        log.info("Deployment %s/%s: %s", started.namespace, started.deployment, record.cause, extra=started.log_fields)
+        return self._report(self._monitor.start(name, manifest, live, record))
 
     def _report(self, follower: Follower) -> Report:
         # What the monitor knows costs no call, so that a signal is answered at once.

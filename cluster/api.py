@@ -30,7 +30,7 @@ PAGE = 500
 # One for each request at work in a busy moment; more are opened when needed, and closed after use.
 CONNECTIONS = 16
 # The API server itself gives up after five conflicts; a burst of signals to one Deployment makes more.
-ATTEMPTS = 12
+MAX_ATTEMPTS = 12
 
 _CONTENT_TYPES = {
     "POST": {"Content-Type": "application/json"},
@@ -87,7 +87,7 @@ class Cluster:
         roll out at `kubectl rollout resume`. Raises what `build` raises, and a Refusal for each error of the API.
         """
         options = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
-        for attempt in range(ATTEMPTS):
+        for attempt in range(MAX_ATTEMPTS):
             live = self.read_deployment(namespace, name)
             if live and live["spec"].get("paused"):
                 raise Conflict(

@@ -1,7 +1,5 @@
 """Counts, for Prometheus."""
 
-from datetime import datetime
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 from rollout.model import Rollout
@@ -41,9 +39,8 @@ class Metrics:
 
     def count(self, deployment: str, rollout: Rollout) -> None:
         """Count a rollout that has ended."""
-        took = datetime.fromisoformat(rollout.finished_at) - datetime.fromisoformat(rollout.started_at)
         self.rollouts.labels(deployment, rollout.phase.value).inc()
-        self.durations.labels(deployment).observe(took.total_seconds())
+        self.durations.labels(deployment).observe((rollout.finished_at - rollout.started_at).total_seconds())
 
     def text(self) -> bytes:
         """Return all of it in Prometheus' text format."""

@@ -1,7 +1,41 @@
-"""What everyone in this package shares. A leaf."""
+"""What every module of this room shares: one rollout, as it stands. A leaf.
 
-from dataclasses import asdict, dataclass, field
+The models are also the form in which a rollout is stored and answered: their field names, or the aliases of these, are
+those of the JSON.
+"""
+
 from enum import StrEnum
+from typing import Self
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+
+# The context of a serialization that keeps what `Frozen` read and doesn't know.
+WITH_UNKNOWN = {"with_unknown": True}
+
+
+class Frozen(BaseModel):
+    """Hold values that never change, and the fields of stored JSON that only another version of this service knows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True)
+
+    def replace(self, **changes: object) -> Self:
+        """Return a copy with these fields changed."""
+        if unknown := changes.keys() - type(self).model_fields.keys():
+            raise TypeError(f"{type(self).__name__} has no {', '.join(unknown)}")
+        return self.model_copy(update=changes)
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, known: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict:
+        fields = known(self)
+        return fields | (self.model_extra or {}) if info.context == WITH_UNKNOWN else fields
 
 
 class Phase(StrEnum):
@@ -14,9 +48,8 @@ class Phase(StrEnum):
     PAUSED = "paused"
 
 
-@dataclass(frozen=True)
-class Cause:
-    """Say why pods don't get ready; what isn't known, or has no pod, is None."""
+class PodProblem(Frozen):
+    """Say why a pod isn't ready; what isn't known, or has no pod, is None."""
 
     reason: str
     message: str | None = None
@@ -26,8 +59,7 @@ class Cause:
     logs: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Replicas:
+class Replicas(Frozen):
     """Count pods in the words of a Deployment's status."""
 
     desired: int = 0
@@ -36,9 +68,8 @@ class Replicas:
     available: int = 0
 
 
-@dataclass(frozen=True)
-class Rollout:
-    """Describe one rollout; times are ISO 8601 in UTC, `id` is the stamp on its pod template."""
+class Rollout(Frozen):
+    """Describe one rollout; `id` is the rollout id on its pod template, or the ReplicaSet's name of a foreign one."""
 
     id: str
     deployment: str
@@ -46,56 +77,27 @@ class Rollout:
     image: str
     phase: Phase
     message: str
-    started_at: str
+    started_at: AwareDatetime
     digest: str | None = None
     revision: int | None = None
-    replicas: Replicas = field(default_factory=Replicas)
-    causes: tuple[Cause, ...] = ()
+    replicas: Replicas = Replicas()
+    problems: tuple[PodProblem, ...] = Field((), alias="causes")
     changes: tuple[str, ...] = ()
-    rolled_back_to: int | None = None
-    finished_at: str | None = None
-    # The revision that `changes` compare with, the last that worked. For the text only.
+    # The revision that `changes` compare with: the last one that worked.
     changed_since: int | None = None
+    rolled_back_to: int | None = None
+    finished_at: AwareDatetime | None = None
 
     @property
     def ended(self) -> bool:
         """Whether this phase is the last."""
         return self.phase in (Phase.COMPLETE, Phase.FAILED, Phase.SUPERSEDED)
 
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """What a log line about this rollout carries."""
+        return {"deployment": self.deployment, "namespace": self.namespace, "id": self.id}
+
     def as_json(self) -> dict:
         """Return the form that answers have."""
-        fields = asdict(self)
-        del fields["changed_since"]
-        return fields
-
-    def as_line(self) -> str:
-        """Return the gist in one line: the verdict, and the first cause of a failure."""
-        head, *more = self.as_text().splitlines()
-        return f"{head}: {more[0]}" if self.phase is Phase.FAILED and more else head
-
-    def as_text(self) -> str:
-        """Return the form that a colleague would give it; the first word is the phase, or `ok`."""
-        which = f"revision {self.revision} of {self.deployment}" if self.revision else self.deployment
-        lines = []
-        for cause in self.causes:
-            where = ", container ".join(part for part in (cause.pod, cause.container) if part)
-            what = ", ".join(
-                [cause.reason]
-                + ([f"exit code {cause.exit_code}"] if cause.exit_code is not None else [])
-                + ([cause.message] if cause.message else [])
-            )
-            lines.append(f"{where}: {what}" if where else what)
-            lines += [f"  {line}" for line in cause.logs]
-        if self.changes:
-            since = f"changed since revision {self.changed_since}, the last that worked: "
-            lines.append(since + "; ".join(each.replace("image: ", "image ", 1) for each in self.changes))
-        if self.rolled_back_to:
-            lines.append(f"rolled back to revision {self.rolled_back_to}")
-        if self.phase is Phase.COMPLETE:
-            head = f"ok: {which} in {self.namespace}, image {self.image}, id {self.id}\n{self.message}"
-        elif self.phase is Phase.FAILED and self.message == "does not start":
-            head = f"failed: {which} does not start"
-        else:
-            head = f"{self.phase}: {which}: {self.message}"
-            lines += [] if self.ended else [f"id {self.id}"]
-        return "\n".join([head, *lines])
+        return self.model_dump(mode="json")

@@ -1,19 +1,22 @@
-"""Tells people: a message for each verdict, by Apprise, and Events that `kubectl describe` shows."""
+"""Sends messages about verdicts by Apprise, and writes the Events that `kubectl describe` shows."""
 
 import logging
 import socket
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cluster.api import Cluster
+from cluster.backoff import Backoff
 from errors import Refusal
 from rollout.model import Phase, Rollout
 
 log = logging.getLogger(__name__)
 
-# Seconds between the attempts to send a message.
-PAUSES = (2, 8, 20)
+# Attempts to send a message to a URL, and the seconds between them.
+MAX_ATTEMPTS = 4
+MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 4, 20
+# https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/: 1 KiB
+MAX_EVENT_CHARACTERS = 1000
 
 
 class Notifier:
@@ -24,43 +27,36 @@ class Notifier:
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody is to be told."""
+        """Whether there is a file of URLs."""
         return self._urls_file is not None
 
-    def tell(self, rollout: Rollout, cause: str) -> bool:
-        """Send the message about a verdict, again after a while where that fails; return whether anybody got it.
+    def send(self, title: str, text: str, failed: bool) -> bool:
+        """Send a message to every URL, again after a while where that fails; return whether any URL took it.
 
-        One URL of several that never works is a matter for the log: the others shall not be told again for it.
+        One URL of several that never works is only logged: the others don't get the message again for it.
         """
-        took = datetime.fromisoformat(rollout.finished_at) - datetime.fromisoformat(rollout.started_at)
-        lines = [rollout.as_line(), f"image {rollout.image}, {cause}, took {round(took.total_seconds())} s"]
-        if rollout.rolled_back_to:
-            lines.append(f"rolled back to revision {rollout.rolled_back_to}")
-        title = f"{rollout.deployment} in {rollout.namespace}: {rollout.phase}"
-        return self._send(title, "\n".join(lines), rollout.phase is Phase.FAILED)
-
-    def _send(self, title: str, text: str, failed: bool) -> bool:
         try:
             lines = self._urls_file.read_text().splitlines()
         except (OSError, UnicodeDecodeError) as error:
             log.error("NOTIFY_URLS_FILE can't be read: %s", type(error).__name__)
             return False
-        # Only here, since it takes 10 MiB that nobody without chat messages should pay.
+        # Not at the top: it takes 10 MiB, which a service without messages doesn't need.
         import apprise
 
-        # What Apprise logs may hold the tokens that stand in its URLs.
+        # Apprise logs its URLs, which may hold tokens.
         logging.getLogger("apprise").setLevel(logging.CRITICAL)
         kind = apprise.NotifyType.FAILURE if failed else apprise.NotifyType.SUCCESS
         left = urls = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-        for pause in (*PAUSES, None):
-            # One by one, so that those who have it don't get it again.
+        backoff = Backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            # One by one: a URL that has the message doesn't get it again.
             left = [url for url in left if not _delivered(apprise, url, title, text, kind)]
-            if not left or pause is None:
-                break
-            time.sleep(pause)
-        if left:
-            log.error("%s of %s notifications could not be delivered: %s", len(left), len(urls), title)
-        return len(left) < len(urls) or not urls
+            if not left:
+                return True
+            if attempt < MAX_ATTEMPTS:
+                backoff.pause()
+        log.error("%s of %s notifications could not be delivered: %s", len(left), len(urls), title)
+        return len(left) < len(urls)
 
 
 def _delivered(apprise: object, url: str, title: str, text: str, kind: object) -> bool:
@@ -69,7 +65,7 @@ def _delivered(apprise: object, url: str, title: str, text: str, kind: object) -
 
 
 def write_event(cluster: Cluster, rollout: Rollout, uid: str, reason: str, message: str) -> None:
-    """Write an Event about the Deployment with this uid; where that fails, only the log says so."""
+    """Write an Event about the Deployment with this uid; an error of the API is only logged."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     event = {
         "metadata": {"generateName": f"{rollout.deployment}.", "namespace": rollout.namespace},
@@ -82,8 +78,7 @@ def write_event(cluster: Cluster, rollout: Rollout, uid: str, reason: str, messa
         },
         "type": "Warning" if rollout.phase is Phase.FAILED else "Normal",
         "reason": reason,
-        # https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/: at most 1 KiB
-        "message": message[:1000],
+        "message": message[:MAX_EVENT_CHARACTERS],
         "source": {"component": "auto-deployer"},
         "reportingComponent": "auto-deployer",
         "reportingInstance": socket.gethostname(),
@@ -94,4 +89,4 @@ def write_event(cluster: Cluster, rollout: Rollout, uid: str, reason: str, messa
     try:
         cluster.create_event(rollout.namespace, event)
     except Refusal as error:
-        log.warning("no Event was written: %s", error, extra={"namespace": rollout.namespace, "id": rollout.id})
+        log.warning("no Event was written: %s", error, extra=rollout.log_fields)

@@ -1,19 +1,38 @@
-"""Where a rollback goes to: what really ran before, by the records. Pure."""
+"""Where a rollback goes to, by what really ran before, and sending it."""
 
 import math
 from dataclasses import dataclass
 
-from cluster.snapshot import Snapshot, owner_uid
-from errors import Conflict
-from manifest.annotations import REVISION
-from manifest.pod_template import pinned, rollout_id_of, running_digests, without_hash, without_own_annotations
-from rollout.ledger import Records
+import deployment_spec
+from cluster.api import Cluster
+from cluster.snapshot import Snapshot, owner_uid, revision_of
+from errors import Conflict, NotFound
+from manifest.files import Manifest
+from manifest.pod_template import (
+    new_rollout_id,
+    pinned,
+    rollout_id_of,
+    running_digests,
+    without_hash,
+    without_own_annotations,
+)
+from rollout.record import Records
 
 
-class Nowhere(Conflict):
-    """There is nothing to go back to."""
+class NothingToRollBackTo(Conflict):
+    """No rollout is known that one could go back to."""
 
     reason = "NothingToRollBackTo"
+
+
+class SomethingNewer(Conflict):
+    """The failed rollout is no longer live; `live` is the Deployment that is there instead."""
+
+    reason = "Superseded"
+
+    def __init__(self, live: dict) -> None:
+        super().__init__("something newer is live")
+        self.live = live
 
 
 @dataclass(frozen=True)
@@ -26,54 +45,89 @@ class Target:
     verified: bool = True
 
 
-def way_back(records: Records, snapshot: Snapshot, revision: int | None = None, automatic: bool = False) -> Target:
+def read_snapshot(cluster: Cluster, manifest: Manifest) -> Snapshot:
+    """Ask for what `choose_target` needs to know. Raises NotFound when there is no live Deployment."""
+    live = read_live(cluster, manifest)
+    labels = live["spec"]["selector"].get("matchLabels")
+    owned = [cluster.list_all(kind, manifest.namespace, labels)["items"] for kind in ("replicasets", "pods")]
+    return Snapshot(live, *owned, events=[])
+
+
+def read_live(cluster: Cluster, manifest: Manifest) -> dict:
+    """Return the live Deployment. Raises NotFound when there is none."""
+    live = cluster.read_deployment(manifest.namespace, manifest.name)
+    if live is None:
+        raise NotFound(f"deployment {manifest.name} isn't in namespace {manifest.namespace}")
+    return live
+
+
+def choose_target(records: Records, snapshot: Snapshot, revision: int | None = None, automatic: bool = False) -> Target:
     """Choose what to go back to from what is live: the newest that worked and differs from it, or a revision.
 
-    Where nothing is recorded, it is the previous ReplicaSet; but `automatic`, with nobody to look at it first, only one
-    whose pods still serve. Raises Nowhere, which says why.
+    Where nothing is recorded, it is the previous ReplicaSet; but for an `automatic` rollback, which no person looks at
+    first, only one whose pods still serve. Raises NothingToRollBackTo, which says why.
     """
     live = snapshot.deployment["spec"]["template"]
     known = records.get(rollout_id_of(live) or "")
     if known and known.template != live:
-        known = None  # `kubectl set image` keeps the stamp.
-    running = _bare(live, known.digests if known else {})
+        known = None  # `kubectl set image` keeps the rollout id.
+    running = _comparable(live, known.digests if known else {})
     if revision is not None:
         record = next((each for each in records.values() if each.rollout.revision == revision), None)
         if record is None:
             recorded = ", ".join(str(each.rollout.revision) for each in records.values() if each.rollout.revision)
-            raise Nowhere(f"revision {revision} isn't recorded; recorded are: {recorded or 'none'}")
-        if _bare(record.template, record.digests) == running:
-            raise Nowhere(f"revision {revision} is what runs")
+            raise NothingToRollBackTo(f"revision {revision} isn't recorded; recorded are: {recorded or 'none'}")
+        if _comparable(record.template, record.digests) == running:
+            raise NothingToRollBackTo(f"revision {revision} is what runs")
         return Target(record.template, record.digests, revision)
     for record in records.values():
         before = known is None or record.rollout.id < known.rollout.id
-        if record.worked and before and _bare(record.template, record.digests) != running:
+        if record.worked and before and _comparable(record.template, record.digests) != running:
             return Target(record.template, record.digests, record.rollout.revision)
     return _previous_replicaset(records, snapshot, running, automatic)
+
+
+def send(cluster: Cluster, manifest: Manifest, target: Target, cause: str | None, over: dict | None = None) -> dict:
+    """Send a rollback; return the Deployment as the API server answered it.
+
+    Raises SomethingNewer when the live template is not `over`, where that is given, and a Refusal.
+    """
+    what = f"rollback to revision {target.revision}" + ("" if target.verified else " (unverified)")
+    cause, rollout_id = f"{what}: {cause}" if cause else what, new_rollout_id()
+
+    def build(live: dict | None) -> dict:
+        if over is not None and live and live["spec"]["template"] != over:
+            raise SomethingNewer(live)
+        return deployment_spec.build_rollback(
+            manifest, target.template, target.digests, target.revision, rollout_id, cause, live
+        )
+
+    return cluster.apply(manifest.namespace, manifest.name, build)
 
 
 def _previous_replicaset(records: Records, snapshot: Snapshot, running: dict, only_serving: bool) -> Target:
     # What ran before this service came: whether it worked is known only while its pods are still there.
     live = snapshot.deployment["spec"]["template"]
     uid = snapshot.deployment["metadata"]["uid"]
-    numbered = []
-    for replicaset in snapshot.replicasets:
-        revision = int((replicaset["metadata"].get("annotations") or {}).get(REVISION) or 0)
-        if owner_uid(replicaset) == uid and revision:
-            numbered.append((revision, without_hash(replicaset["spec"]["template"]), replicaset))
+    numbered = [
+        (revision, without_hash(replicaset["spec"]["template"]), replicaset)
+        for replicaset in snapshot.replicasets
+        if owner_uid(replicaset) == uid and (revision := revision_of(replicaset))
+    ]
     # Until the controller has made the live one's ReplicaSet, the highest is the one before.
     current = max((revision for revision, template, _ in numbered if template == live), default=math.inf)
     for revision, template, replicaset in sorted(numbered, key=lambda each: each[0], reverse=True):
-        pods = [pod for pod in snapshot.pods if owner_uid(pod) == replicaset["metadata"]["uid"]]
-        ran, mixed = running_digests(template, pods)
+        ran, mixed = running_digests(template, snapshot.pods_of(replicaset))
         serving = replicaset.get("status", {}).get("availableReplicas", 0) > 0 and not mixed
         recorded = records.get(rollout_id_of(template) or "")
-        different = recorded is None and _bare(template, {}) != running
+        different = recorded is None and _comparable(template, {}) != running
         if revision < current and different and (serving or not only_serving):
-            # With nobody to look at it: what its pods run, since the tag may be that of the broken image by now.
+            # Without a person to look at it: what its pods run, since the tag may be that of the broken image by now.
             return Target(template, ran if only_serving else {}, revision, verified=False)
-    raise Nowhere("there is nothing to roll back to: no earlier rollout that worked and differs from this one is known")
+    raise NothingToRollBackTo(
+        "there is nothing to roll back to: no earlier rollout that worked and differs from this one is known"
+    )
 
 
-def _bare(template: dict, digests: dict[str, str]) -> dict:
+def _comparable(template: dict, digests: dict[str, str]) -> dict:
     return without_own_annotations(pinned(template, digests))

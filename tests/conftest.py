@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import getpass
 import json
 import logging
 import os
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from email.message import Message
 from functools import cache
 from pathlib import Path
@@ -56,6 +58,12 @@ def pytest_collection_modifyitems(config, items):
 def pytest_sessionfinish():
     # What the application in this process still says then would stand below the result.
     logging.disable()
+
+
+def pytest_unconfigure():
+    # pytest removes what this run wrote, but not the folder around it. Another run may have its own there.
+    with suppress(OSError):
+        Path(tempfile.gettempdir(), f"pytest-of-{getpass.getuser()}").rmdir()
 
 
 def role(file: str = "role.yaml") -> list[dict]:

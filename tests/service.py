@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -80,8 +79,8 @@ def encoded(body: object) -> bytes | None:
 class Service(Asker):
     """Run the service in a process of its own; a context manager that ends it."""
 
-    def __init__(self, environ: Mapping[str, str], port: int | None = None, echo: bool = False) -> None:
-        self.environ, self.port, self._echo = dict(environ), port or free_port(), echo
+    def __init__(self, environ: Mapping[str, str], port: int | None = None, log_file: Path | None = None) -> None:
+        self.environ, self.port, self._log_file = dict(environ), port or free_port(), log_file or Path(os.devnull)
         self.lines: list[str] = []
         self.process: subprocess.Popen | None = None
 
@@ -116,14 +115,13 @@ class Service(Asker):
         # The interpreter's own folder first: uWSGI finds Python's packages by the `python` on the PATH.
         bin_folder = str(Path(sys.executable).parent)
         path = os.pathsep.join([bin_folder, os.environ.get("PATH", os.defpath)])
-        with tempfile.NamedTemporaryFile("w", suffix=".ini", delete=False) as file:
-            file.write(ini)
-        self._ini = Path(file.name)
         self.process = subprocess.Popen(
-            ["uwsgi", "--ini", file.name],
+            # From standard input: a file would stay behind where the tests themselves are killed.
+            ["uwsgi", "--ini", "-"],
             cwd=ROOT,
             # Nothing else of the shell's environment: neither its KUBECONFIG nor its proxies are meant for the tests.
             env={"PATH": path, "PYTHONDONTWRITEBYTECODE": "1", **self.environ},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -131,6 +129,8 @@ class Service(Asker):
             # A group of its own: Ctrl-C is for whoever started this, who then ends it in order.
             start_new_session=True,
         )
+        with self.process.stdin as stdin:
+            stdin.write(ini)
         self._reader = threading.Thread(target=self._read, args=[self.process.stdout], daemon=True)
         self._reader.start()
 
@@ -164,7 +164,6 @@ class Service(Asker):
         finally:
             self._reader.join(timeout)
             self.process.stdout.close()
-            self._ini.unlink(missing_ok=True)
 
     def ask(self, method: str, path: str, body: object = None, headers: Mapping | None = None) -> Answer:
         """Send one request, on a connection of its own."""
@@ -206,10 +205,11 @@ class Service(Asker):
             return False
 
     def _read(self, stream) -> None:
-        for line in stream:
-            self.lines.append(line.rstrip("\n"))
-            if self._echo:
-                sys.stderr.write(line)
+        # A buffer of one line: the file can be followed while the service runs.
+        with self._log_file.open("a", buffering=1) as file:
+            for line in stream:
+                self.lines.append(line.rstrip("\n"))
+                file.write(line)
 
 
 class Chat:

@@ -1,7 +1,9 @@
-"""README.md and the code say the same."""
+"""README.md, docs/ and the code say the same."""
 
 import ast
+import json
 import re
+import shlex
 from dataclasses import fields
 
 import pytest
@@ -10,16 +12,25 @@ import yaml
 import settings
 from app import create_app
 from manifest import annotations
+from rollout.metrics import Metrics
 from settings import Settings
 from tests.service import ROOT, SOURCES
+from web.answers import STATUS_OF
 
-TEXT = (ROOT / "README.md").read_text()
+PAGES = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+TEXT = "\n".join(PAGES.values())
+# With those that only link to the others.
+ALL_PAGES = {path: path.read_text() for path in (*ROOT.glob("*.md"), *PAGES)}
+# In an answer of the service: what each run has anew.
+NEW_EACH_TIME = (r"\b[0-9]{8}T[0-9]{6}\.[0-9]{6}Z\b", r"\bsha256:[0-9a-f]{64}\b", r"\bweb-[a-z0-9]+-[a-z0-9]{5}\b")
 ACTION = yaml.safe_load((ROOT / ".github/actions/deploy/action.yml").read_text())
 
 
 def section(title: str) -> str:
-    """Return what stands under a heading."""
-    return re.search(rf"(?ms)^## {title}\n(.*?)(?=^## |\Z)", TEXT)[1]
+    """Return what stands under a heading, which only one page has."""
+    found = [re.search(rf"(?ms)^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text) for text in PAGES.values()]
+    [under] = [each[1] for each in found if each]
+    return under
 
 
 def table(title: str, head: str) -> list[list[str]]:
@@ -29,15 +40,37 @@ def table(title: str, head: str) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
 
 
-def code_blocks(language: str) -> list[str]:
+def code_blocks(language: str, text: str = TEXT) -> list[str]:
     """Return the blocks in a language, without the indent that they have in a list."""
-    found = re.findall(rf"(?ms)^( *)```{language}\n(.*?)^\1```", TEXT)
-    return [re.sub(rf"(?m)^{indent}", "", block) for indent, block in found]
+    found = re.findall(r"(?ms)^( *)```(\w*)\n(.*?)^\1```", text)
+    return [re.sub(rf"(?m)^{indent}", "", block) for indent, its_language, block in found if its_language == language]
+
+
+def curls(text: str) -> list[tuple[str, str, dict]]:
+    """Return the method, path and fields of each curl command that names its URL."""
+    found = []
+    for line in "\n".join(code_blocks("sh", text)).splitlines():
+        if url := re.search(r"https?://(?:deploy\.example\.com|127\.0\.0\.1:8080)(/[\w/]*)", line):
+            words = shlex.split(line)
+            data = words[words.index("-d") + 1] if "-d" in words else None
+            if words[0] == "curl":
+                found.append(("POST" if data else "GET", url[1], json.loads(data or "{}")))
+    return found
+
+
+def anchors(text: str) -> set[str]:
+    """Return the fragments that GitHub makes of a page's headings."""
+    titles = re.findall(r"(?m)^#+ (.+)$", without_code(text))
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"(?ms)^( *)```.*?^\1```", "", text)
 
 
 def documented_routes() -> set[tuple[str, str]]:
     found = set()
-    for cell, *_ in table("API", "request"):
+    for cell, *_ in table("HTTP in short", "request"):
         method, path = cell.strip("`").split()
         found |= {(method, path.replace("[/NAME]", name)) for name in ("", "/NAME")}
     return found
@@ -61,7 +94,7 @@ def test_settings():
     assert set(documented) == set(settings._READERS)
 
 
-@pytest.mark.parametrize("row", [row[0] for row in table("When something is wrong", "it says")])
+@pytest.mark.parametrize("row", [row[0] for row in table("From message to action", "it says")])
 def test_sentences(row):
     """Every sentence that is explained is one that the code says."""
     said = [
@@ -76,14 +109,14 @@ def test_sentences(row):
 
 
 def test_fields_and_statuses():
-    """openapi.yaml is held to the code, and so README to openapi.yaml."""
+    """openapi.yaml is held to the code, and so the tables to openapi.yaml."""
     spec = yaml.safe_load((ROOT / "openapi.yaml").read_text())
     schemas = spec["components"]["schemas"]
     known = set(schemas["Signal"]["properties"]) | set(schemas["RollbackSignal"]["properties"])
-    assert {name.strip("`") for name, _ in table("API", "field")} == known
+    assert {name.strip("`") for name, _ in table("HTTP in short", "field")} == known
     operations = [spec["paths"][path][method] for path, method in (("/deployment", "post"), ("/deployment", "get"))]
     statuses = set().union(*(operation["responses"] for operation in operations))
-    assert {status for cell, _ in table("API", "status") for status in cell.split(", ")} == statuses
+    assert {status for cell, _ in table("HTTP in short", "status") for status in cell.split(", ")} == statuses
 
 
 def test_the_workflows():
@@ -102,21 +135,82 @@ def test_the_workflows():
 
 
 def test_the_actions_inputs_and_outputs():
-    documented = {name.strip("`"): default.strip("`") for name, default, _ in table("In GitHub Actions", "input")}
+    documented = {name.strip("`"): default.strip("`") for name, default, _ in table("The action", "input")}
     words = {"url": "", "audience": "the `url", "cause": "the commit"}
     assert documented == {
         name: words.get(name, each.get("default") or "none") for name, each in ACTION["inputs"].items()
     }
-    [outputs] = re.findall(r"Its outputs are (.*?)\.", section("In GitHub Actions"), re.DOTALL)
+    [outputs] = re.findall(r"Its outputs are (.*?)\.", section("The action"), re.DOTALL)
     assert re.findall(r"`([\w-]+)`", outputs) == list(ACTION["outputs"])
 
 
 def test_annotations():
     for annotation in (annotations.GITHUB_REPOSITORY_ID, annotations.GITHUB_REF, annotations.GITHUB_ENVIRONMENT):
-        assert annotation in section("In GitHub Actions")
+        assert annotation in section("The action")
 
 
 def test_files_that_are_named_exist():
-    examples = {"api.yaml", "NAME.yaml"}
-    for name in re.findall(r"`((?:k8s|tests|rollout|\.github)/[\w./-]*|[\w-]+\.(?:py|yaml))`", TEXT):
+    examples = {"NAME.yaml"}
+    for name in re.findall(
+        r"`((?:k8s|tests|docs|access|cluster|manifest|rollout|web|\.github)/[\w./-]*|[\w-]+\.(?:py|yaml))`", TEXT
+    ):
         assert name in examples or (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda path: path.name)
+def test_links(page):
+    """Every link within the repository leads to a file, and to a heading in it."""
+    for target in re.findall(r"\[[^\]]*\]\(([^)\s]+)\)", without_code(ALL_PAGES[page])):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, fragment = target.partition("#")
+        path = (page.parent / name).resolve() if name else page
+        assert path.is_file(), target
+        assert not fragment or fragment in anchors(path.read_text()), target
+
+
+def test_the_readme_is_short():
+    assert len(PAGES[ROOT / "README.md"].splitlines()) < 220
+
+
+def test_commands(tmp_path):
+    """Every `make` has its target, and every curl command a route and fields that there are."""
+    targets = re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text())
+    for text in ALL_PAGES.values():
+        for command in [*code_blocks("sh", text), *re.findall(r"`([^`\n]+)`", without_code(text))]:
+            assert set(re.findall(r"\bmake ([a-z]+)", command)) <= set(targets)
+    app = create_app({"DEPLOYMENTS_DIR": str(tmp_path), "PASSWORDS_DIR": str(tmp_path)})
+    fields = {name.strip("`") for name, _ in table("HTTP in short", "field")}
+    commands = curls(TEXT)
+    assert len(commands) == 9
+    for method, path, given in commands:
+        app.url_map.bind("").match(path, method)
+        assert given.keys() <= fields
+
+
+@pytest.mark.simulated_only
+def test_the_quick_start_answers_as_it_says(patient_service, cluster):
+    """Its commands, run one after the other, get the answers that stand below them."""
+    manifest = (ROOT / "k8s/deployments/web.yaml").read_text()
+    patient_service.configure("web", manifest.replace("namespace: default", f"namespace: {cluster.namespace}"))
+    story = section("Quick start")
+    answers = code_blocks("", story)
+    for (method, path, given), expected in zip(curls(story), answers, strict=True):
+        answer = patient_service.ask(method, path, given | {"pw": patient_service.right})
+        assert neutral(answer.text.replace(cluster.namespace, "default")) == neutral(expected)
+
+
+def neutral(answer: str) -> str:
+    for each in NEW_EACH_TIME:
+        answer = re.sub(each, "…", answer)
+    return answer
+
+
+def test_phases():
+    documented = {phase.strip("`"): int(status) for phase, status, _ in table("Did it work?", "phase")}
+    assert documented == {phase.value: status for phase, status in STATUS_OF.items()}
+
+
+def test_metrics():
+    documented = {re.match(r"`(\w+)", cell)[1] for cell, _ in table("Metrics", "metric")}
+    assert documented == set(re.findall(r"(?m)^# TYPE (\w+)", Metrics().text().decode()))

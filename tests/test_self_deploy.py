@@ -84,9 +84,9 @@ def gateway(kubelet):
     gateway.close()
 
 
-def deploy(gateway, image):
+def deploy(gateway, image, folder):
     given = {"url": gateway.url, "password": PASSWORD, "image": image, "timeout": "60s", "rollback-on-failure": "true"}
-    return Runner().run(given)
+    return Runner(folder).run(given)
 
 
 def gateway_answers(gateway):
@@ -94,8 +94,8 @@ def gateway_answers(gateway):
         return answer.status == 200
 
 
-def test_the_new_pod_gives_the_verdict_to_whoever_asked_the_old_one(gateway, kubelet, cluster):
-    run = deploy(gateway, "acme/auto-deployer:2")
+def test_the_new_pod_gives_the_verdict_to_whoever_asked_the_old_one(gateway, kubelet, cluster, tmp_path):
+    run = deploy(gateway, "acme/auto-deployer:2", tmp_path)
     assert run.exit_code == 0, run.log
     assert run.outputs["phase"] == "complete"
     old, new = kubelet.processes.values()
@@ -108,8 +108,10 @@ def test_the_new_pod_gives_the_verdict_to_whoever_asked_the_old_one(gateway, kub
     assert [each["phase"] for each in answer.json()["history"]] == ["complete"]
 
 
-def test_a_version_that_does_not_start_leaves_the_old_one_which_says_so_and_rolls_back(gateway, kubelet, cluster):
-    run = deploy(gateway, "acme/auto-deployer:crash")
+def test_a_version_that_does_not_start_leaves_the_old_one_which_says_so_and_rolls_back(
+    gateway, kubelet, cluster, tmp_path
+):
+    run = deploy(gateway, "acme/auto-deployer:crash", tmp_path)
     assert run.exit_code == 1
     assert (run.outputs["phase"], run.outputs["rolled-back-to"]) == ("failed", "1")
     [error] = run.commands("error")

@@ -9,6 +9,7 @@ from werkzeug.exceptions import HTTPException
 from deployer import Report
 from errors import Refusal
 from rollout.model import Phase
+from rollout.wording import as_applied, as_text
 
 log = logging.getLogger(__name__)
 blueprint = Blueprint("answers", __name__)
@@ -45,20 +46,18 @@ def error(status: int, sentence: str, reason: str, **data: object) -> Response:
 
 def rollout_state(report: Report) -> Response:
     """Answer with the state of a rollout: its phase decides the status."""
-    return answer(STATUS_OF[report.rollout.phase], _data(report), report.rollout.as_text())
+    return answer(STATUS_OF[report.rollout.phase], _data(report), as_text(report.rollout))
 
 
 def applied(report: Report) -> Response:
     """Answer that the API server has accepted a change, before anything is known of the rollout."""
-    rollout = report.rollout
-    where = f"deployment {rollout.deployment} in {rollout.namespace}, image {rollout.image}, id {rollout.id}"
-    return answer(200, _data(report), f"ok: {where}\n{rollout.message}")
+    return answer(200, _data(report), as_applied(report.rollout))
 
 
 def too_many_waiting(report: Report) -> Response:
     """Answer with a rollout that is progressing, and say that the request can't wait for its verdict."""
     sentence = "too many requests wait already; ask again with GET and ?id="
-    response = answer(202, _data(report), f"{report.rollout.as_text()}\n{sentence}")
+    response = answer(202, _data(report), f"{as_text(report.rollout)}\n{sentence}")
     response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response
 

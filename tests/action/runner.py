@@ -55,8 +55,9 @@ class Run:
 
 @dataclass
 class Runner:
-    """Run the action with a workflow's environment."""
+    """Run the action with a workflow's environment, each time in a new folder under the one that is given."""
 
+    folder: Path
     environ: dict[str, str] = field(default_factory=dict)
 
     def start(self, inputs: Mapping[str, str], **environ: str) -> "Running":
@@ -67,7 +68,7 @@ class Runner:
         given = {name: inputs.get(name, each.get("default", "")) for name, each in action["inputs"].items()}
         [step] = action["runs"]["steps"]
         assert step["shell"] == "bash"
-        folder = Path(tempfile.mkdtemp(prefix="runner-"))
+        folder = Path(tempfile.mkdtemp(prefix="runner-", dir=self.folder))
         env = {
             "PATH": os.environ["PATH"],
             "GITHUB_ACTION_PATH": str(DEPLOY),

@@ -18,8 +18,8 @@ def service(quick_service):
 
 
 @pytest.fixture
-def runner():
-    return Runner()
+def runner(tmp_path):
+    return Runner(tmp_path)
 
 
 def image(cluster):

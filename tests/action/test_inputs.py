@@ -21,8 +21,8 @@ def service(quick_service):
 
 
 @pytest.fixture
-def runner():
-    return Runner()
+def runner(tmp_path):
+    return Runner(tmp_path)
 
 
 def change_cause(cluster):
@@ -135,10 +135,10 @@ def issuer():
 
 
 @pytest.fixture
-def job(issuer):
+def job(issuer, tmp_path):
     """Run in a job that has the permission `id-token: write`."""
     asking = {"ACTIONS_ID_TOKEN_REQUEST_URL": f"{issuer.url}/token?api-version=2.0"}
-    return Runner(asking | {"ACTIONS_ID_TOKEN_REQUEST_TOKEN": "a-token-for-a-token"})
+    return Runner(tmp_path, asking | {"ACTIONS_ID_TOKEN_REQUEST_TOKEN": "a-token-for-a-token"})
 
 
 @pytest.fixture

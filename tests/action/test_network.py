@@ -25,8 +25,8 @@ def gateway(service):
 
 
 @pytest.fixture
-def runner():
-    return Runner()
+def runner(tmp_path):
+    return Runner(tmp_path)
 
 
 def image(cluster):

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rollout.model import Phase, Rollout
 from rollout.notify import Notifier
 from tests.conftest import deployment
 from tests.service import wait_for
@@ -141,12 +140,10 @@ def test_urls_that_cannot_be_used_fail_nothing_and_are_not_shown(service, urls, 
 
 
 def test_urls_are_never_logged_where_they_fail(urls, caplog, monkeypatch):
-    monkeypatch.setattr("rollout.notify.PAUSES", (0.01,))
+    monkeypatch.setattr("rollout.notify.MIN_PAUSE_SECONDS", 0)
     caplog.set_level("INFO")
     write(urls, f"json://{TOKEN}@127.0.0.1:1/{TOKEN}", f"nonsense://{TOKEN}", f"https://{TOKEN}:{TOKEN}@[")
-    ended = {"started_at": "2026-01-01T00:00:00Z", "finished_at": "2026-01-01T00:01:00Z", "message": "does not start"}
-    rollout = Rollout("1", "web", "default", "acme/web:1", Phase.FAILED, **ended)
-    assert Notifier(urls).tell(rollout, "build 7") is False
+    assert Notifier(urls).send("web in default: failed", "failed: web does not start", failed=True) is False
     assert "could not be delivered" in caplog.text
     assert TOKEN not in caplog.text
     assert "127.0.0.1" not in caplog.text

@@ -1,27 +1,26 @@
 """Where a rollback goes to."""
 
 import copy
-from dataclasses import replace
 
 import pytest
 
 from cluster.snapshot import Snapshot
 from manifest.annotations import RESTARTED_AT, REVISION, UNPINNED
-from rollout.ledger import Record
 from rollout.model import Phase
-from rollout.rollback import Nowhere, way_back
+from rollout.record import new_record
+from rollout.rollback import NothingToRollBackTo, choose_target
 
 D1, D2, D3 = ("sha256:" + each * 64 for each in "123")
 COMPLETE, FAILED, SUPERSEDED, PROGRESSING = Phase.COMPLETE, Phase.FAILED, Phase.SUPERSEDED, Phase.PROGRESSING
 
 
-def stamp(number):
+def rollout_id(number):
     return f"20261122T2015{number:02}.000000Z"
 
 
 def template(number, image, **annotations):
     """Return a pod template; the number is its stamp's, None where it has none."""
-    written = ({} if number is None else {RESTARTED_AT: stamp(number)}) | annotations
+    written = ({} if number is None else {RESTARTED_AT: rollout_id(number)}) | annotations
     metadata = {"labels": {"app": "web"}} | ({"annotations": written} if written else {})
     return {"metadata": metadata, "spec": {"containers": [{"name": "web", "image": image}]}}
 
@@ -33,9 +32,9 @@ def live_with(live_template):
 
 def record(number, image, phase=COMPLETE, digest=None, revision=None, **annotations):
     """Return the record of the rollout with this stamp; its revision is the same number unless told otherwise."""
-    begun = Record.begun(live_with(template(number, image, **annotations)))
-    rollout = replace(begun.rollout, phase=phase, revision=revision or number, digest=digest)
-    return replace(begun, rollout=rollout, digests={"web": digest} if digest else {})
+    started = new_record(live_with(template(number, image, **annotations)))
+    rollout = started.rollout.replace(phase=phase, revision=revision or number, digest=digest)
+    return started.replace(rollout=rollout, digests={"web": digest} if digest else {})
 
 
 def ledger(*records):
@@ -58,11 +57,11 @@ def replicaset(revision, of_template, uid="web's"):
 
 
 def back(records, live_template, *replicasets, revision=None):
-    return way_back(records, Snapshot(live_with(live_template), list(replicasets), [], []), revision)
+    return choose_target(records, Snapshot(live_with(live_template), list(replicasets), [], []), revision)
 
 
 def nowhere(records, live_template, *replicasets, revision=None):
-    with pytest.raises(Nowhere) as refused:
+    with pytest.raises(NothingToRollBackTo) as refused:
         back(records, live_template, *replicasets, revision=revision)
     assert refused.value.status == 409
     return str(refused.value)
@@ -95,7 +94,7 @@ def test_never_to_what_didn_t_work(phase):
     assert "nothing to roll back to" in nowhere(ledger(bad, live), live.template)
 
 
-def test_what_came_after_the_live_one_is_no_way_back():
+def test_what_came_after_the_live_one_is_no_choose_target():
     # `kubectl rollout undo` brought the stamp 2 back.
     later = record(3, "acme/web:3", FAILED)
     assert back(ledger(WEB1, WEB2, later), WEB2.template).revision == 1
@@ -223,7 +222,7 @@ def serving(revision, template, *digests):
 
 
 def automatically(live, sets, pods):
-    return way_back({}, Snapshot(live_with(live), sets, pods, []), automatic=True)
+    return choose_target({}, Snapshot(live_with(live), sets, pods, []), automatic=True)
 
 
 def test_by_itself_it_goes_back_to_what_still_serves_and_to_its_digest():
@@ -236,7 +235,7 @@ def test_by_itself_it_goes_back_to_what_still_serves_and_to_its_digest():
 @pytest.mark.parametrize("digests", [(), (D1, D2)])
 def test_by_itself_it_goes_back_neither_to_what_serves_no_more_nor_to_who_knows_what(digests):
     first, pods = serving(1, KUBECTL1, *digests)
-    with pytest.raises(Nowhere):
+    with pytest.raises(NothingToRollBackTo):
         automatically(KUBECTL2, [first, replicaset(2, KUBECTL2)], pods)
 
 
@@ -252,19 +251,19 @@ def test_a_record_that_worked_is_preferred_to_a_newer_replica_set_that_nobody_kn
     assert (target.revision, target.verified) == (1, True)
 
 
-def test_a_replica_set_of_a_rollout_that_failed_is_no_way_back():
+def test_a_replica_set_of_a_rollout_that_failed_is_no_choose_target():
     bad, live = record(2, "acme/web:2", FAILED), record(3, "acme/web:3", FAILED)
     sets = [replicaset(2, bad.template), replicaset(3, live.template)]
     assert "nothing to roll back to" in nowhere(ledger(bad, live), live.template, *sets)
     assert back(ledger(bad, live), live.template, replicaset(1, KUBECTL1), *sets).revision == 1
 
 
-def test_a_replica_set_that_differs_in_nothing_is_no_way_back():
+def test_a_replica_set_that_differs_in_nothing_is_no_choose_target():
     sets = [replicaset(1, KUBECTL1), replicaset(2, template(2, "acme/web:2")), replicaset(3, template(3, "acme/web:2"))]
     assert back({}, template(3, "acme/web:2"), *sets).revision == 1
 
 
-def test_replica_sets_of_others_are_no_way_back():
+def test_replica_sets_of_others_are_no_choose_target():
     orphan = replicaset(1, KUBECTL1)
     del orphan["metadata"]["ownerReferences"]
     without_revision = replicaset(1, KUBECTL1)

@@ -15,7 +15,7 @@ from tests.service import PASSWORD, wait_for
 STAMP = r"\d{8}T\d{6}\.\d{6}Z"
 DIGEST = r"sha256:[0-9a-f]{64}"
 FIELDS = {"id", "deployment", "namespace", "revision", "image", "digest", "phase", "message", "replicas", "causes"}
-FIELDS |= {"changes", "rolled_back_to", "started_at", "finished_at", "history"}
+FIELDS |= {"changes", "changed_since", "rolled_back_to", "started_at", "finished_at", "history"}
 CAUSE_FIELDS = {"pod", "container", "reason", "message", "exit_code", "logs"}
 HISTORY_FIELDS = {"id", "revision", "image", "digest", "cause", "phase", "started_at", "finished_at"}
 CHANGE_CAUSE = "kubernetes.io/change-cause"

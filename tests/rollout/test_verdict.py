@@ -314,10 +314,10 @@ def test_each_moment_of_each_recorded_rollout(name, number, settle, index, phase
     verdict = judge(template, snapshot_of(found), time_of(found["now"]), settle, started)
     assert verdict.phase == phase, verdict.message
     assert gist in verdict.message
-    assert summary(verdict.causes) == causes
+    assert summary(verdict.problems) == causes
     # Each recorded container is named like its recording. What has no container is about the pod, or about none.
     without = {"Unschedulable", "FailedCreate"}
-    assert all(cause.container == (None if cause.reason in without else name) for cause in verdict.causes)
+    assert all(cause.container == (None if cause.reason in without else name) for cause in verdict.problems)
 
 
 def test_the_tables_leave_no_moment_out():
@@ -363,7 +363,7 @@ def test_a_cause_has_the_words_of_who_reported_it(name, number, index, words):
     template, started = beginnings(name)[number - 1]
     found = recorded(name)[index]
     verdict = judge(template, snapshot_of(found), time_of(found["now"]), 10, started)
-    assert words in verdict.causes[0].message
+    assert words in verdict.problems[0].message
 
 
 @pytest.mark.parametrize("settle", [0, 2, 10])
@@ -432,7 +432,7 @@ class Case:
         """Return the phase, and the causes without the pods' names, each once."""
         verdict = self.verdict(settle, after)
         bare = [
-            f"{each.container}: {reason_of(each)}" if each.container else reason_of(each) for each in verdict.causes
+            f"{each.container}: {reason_of(each)}" if each.container else reason_of(each) for each in verdict.problems
         ]
         return verdict.phase, list(dict.fromkeys(bare))
 
@@ -810,7 +810,7 @@ def test_what_stands_only_in_an_event_is_a_cause_and_may_heal(reason, message):
     for pod in case.pods:
         case.warn(pod, reason, message)
     assert case.found() == (PROGRESSING, [reason])
-    cause = case.verdict().causes[0]
+    cause = case.verdict().problems[0]
     assert (cause.message, cause.pod, cause.container) == (message, case.pods[0]["metadata"]["name"], None)
     assert case.found(after=611) == (FAILED, [reason])
 
@@ -833,7 +833,7 @@ def test_a_probe_that_fails_is_said_with_its_own_words():
     for pod in case.pods:
         case.warn(pod, "Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503")
     assert case.found() == (PROGRESSING, ["app: ContainersNotReady"])
-    message = case.verdict().causes[0].message
+    message = case.verdict().problems[0].message
     assert "containers with unready status: [app]" in message
     assert "Readiness probe failed: HTTP probe failed with statuscode: 503" in message
 
@@ -868,7 +868,7 @@ def test_pods_that_admission_refuses_never_come(message):
     condition(case.replicaset, "ReplicaFailure", message=message)
     phase, causes = case.found()
     assert (phase, causes) == (FAILED, ["FailedCreate"])
-    cause = case.verdict().causes[0]
+    cause = case.verdict().problems[0]
     assert (cause.message, cause.pod, cause.container) == (message, None, None)
 
 
@@ -907,7 +907,7 @@ def test_evicted_pods_are_reported_while_others_take_their_place():
     case = running_unready()
     case.everything.append(evicted(case.pods[0]))
     assert case.found() == (PROGRESSING, ["app: ContainersNotReady", "Evicted"])
-    assert case.verdict().causes[-1].message == "The node was low on resource: memory."
+    assert case.verdict().problems[-1].message == "The node was low on resource: memory."
 
 
 def test_evicted_pods_alone_are_no_verdict():

@@ -1,0 +1,215 @@
+"""What comes of a rollout beside its verdict: its record, its Events, the automatic rollback, the message. Each once.
+
+Of several replicas that follow one rollout, the one that records the verdict does the rest.
+"""
+
+import logging
+import time
+from datetime import UTC, datetime, timedelta
+
+from cluster.api import Cluster
+from cluster.backoff import Backoff
+from cluster.snapshot import Snapshot
+from errors import Refusal, TooSlow, Unreachable
+from manifest.annotations import ROLLED_BACK_TO, annotations_of
+from manifest.pod_template import running_digests
+from rollout import rollback
+from rollout.changes import changes
+from rollout.diagnosis import diagnose
+from rollout.follower import Follower
+from rollout.ledger import Decide, Ledger
+from rollout.metrics import Metrics
+from rollout.model import Phase, Rollout
+from rollout.notify import Notifier, write_event
+from rollout.record import Record, Records, truncated
+from rollout.rollback import NothingToRollBackTo, SomethingNewer, Target
+from rollout.verdict import Verdict
+from rollout.wording import as_line, as_message, as_text
+from settings import Settings
+
+log = logging.getLogger(__name__)
+
+# A process that has recorded a verdict notifies within this time; after that, the process that finds it does.
+MAX_NOTIFYING_SECONDS = 60
+# Another replica rolls back within this time what it saw failing.
+MAX_ROLLBACK_SECONDS = 20
+# Between attempts to roll back while the API server can't be reached.
+MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 2, 10
+
+
+class Aftermath:
+    """Do what is to be done about a rollout that a follower has watched."""
+
+    def __init__(
+        self, cluster: Cluster, ledger: Ledger, notifier: Notifier, metrics: Metrics, settings: Settings
+    ) -> None:
+        self._cluster, self._ledger, self._notifier = cluster, ledger, notifier
+        self._metrics, self._settings = metrics, settings
+
+    def record_start(self, follower: Follower) -> None:
+        """Record that a rollout has started, unless it is recorded already."""
+        record = follower.record
+        if self._write(follower, lambda records: None if record.rollout.id in records else record):
+            self._event(follower, "Deploying", f"{record.cause} ({record.rollout.id})")
+
+    def record_verdict(self, follower: Follower, verdict: Verdict, snapshot: Snapshot) -> tuple[bool, Target | None]:
+        """Record a verdict with its diagnosis; return whether this process did, and where to roll back to, if at all.
+
+        A rollout has one verdict: where another replica has recorded its own, that one counts.
+        """
+        ended = self._ended(follower.record, verdict, snapshot)
+        decided: tuple[Record, Target | None] = ended, None
+
+        def decide(records: Records) -> Record | None:
+            nonlocal decided
+            known = records.get(ended.rollout.id)
+            if known and known.rollout.ended:
+                decided = known, decided[1]
+                return None
+            target = self._automatic_target(ended, records, snapshot)
+            decided = truncated(_compared(ended, records, target)), target
+            return decided[0]
+
+        written = self._write(follower, decide)
+        record, target = decided
+        # The write may have arrived though its answer was lost: then it is our own verdict that is found.
+        won = written or record.claimed_at == ended.claimed_at
+        follower.publish(record)
+        if won:
+            self._announce(follower, record.rollout)
+        return won, target if won else None
+
+    def roll_back(self, follower: Follower, target: Target | None = None) -> dict | None:
+        """Roll back what has failed, and record where to; return the Deployment as it was answered.
+
+        Chooses where to where no target is given. Returns None where nothing was sent: something newer is live, or
+        there is nothing to go back to.
+        """
+        failed, live, revision = follower.record, None, None
+        backoff = Backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
+        while True:
+            try:
+                target = target or self._choose_target(follower)
+                live = rollback.send(self._cluster, follower.manifest, target, cause=None, over=failed.template)
+                revision = target.revision
+                self._metrics.rollbacks.labels(follower.name).inc()
+                break
+            except SomethingNewer as newer:
+                # The rollback itself, where the process that sent it died before it could record that.
+                revision = rolled_back_to(newer.live)
+                break
+            except (Unreachable, TooSlow) as error:
+                log.warning("the rollback has to wait: %s", error, extra=failed.rollout.log_fields)
+                backoff.pause()
+            except Refusal as error:
+                log.error("no rollback: %s", error, extra=failed.rollout.log_fields)
+                break
+
+        def decide(records: Records) -> Record:
+            return _rolled_back(records.get(failed.rollout.id, failed), revision)
+
+        self._write(follower, decide)
+        follower.publish(_rolled_back(failed, revision))
+        return live
+
+    def await_rollback(self, follower: Follower) -> None:
+        """Wait a while for the rollback of the replica that was first to record the verdict."""
+        until = time.monotonic() + MAX_ROLLBACK_SECONDS
+        while follower.record.rollback == "pending" and time.monotonic() < until:
+            time.sleep(0.5)
+            try:
+                records = self._ledger.read(follower.manifest.namespace, follower.manifest.name)
+            except Refusal:
+                continue  # It is only a wait: the answer shows what is known.
+            follower.publish(records.get(follower.record.rollout.id, follower.record))
+
+    def notify(self, follower: Follower) -> None:
+        """Send the message about a verdict, and record that it was sent."""
+        record = follower.record
+        if record.notified:
+            return
+        if self._notifier.send(*as_message(record), failed=record.rollout.phase is Phase.FAILED):
+            self._write(follower, lambda records: records.get(record.rollout.id, record).replace(notified=True))
+
+    def claim_notification(self, follower: Follower) -> bool:
+        """Wait for the claim of another process to expire; return whether this process may now notify."""
+        claimed_at = follower.record.claimed_at
+        if follower.record.notified or not self._notifier.wanted or claimed_at is None:
+            return False
+        free_at = claimed_at + timedelta(seconds=MAX_NOTIFYING_SECONDS)
+        time.sleep(max(0, (free_at - datetime.now(UTC)).total_seconds()))
+
+        def decide(records: Records) -> Record | None:
+            known = records.get(follower.record.rollout.id)
+            if known is None or known.notified or known.claimed_at != claimed_at:
+                return None
+            return known.replace(claimed_at=datetime.now(UTC))
+
+        return self._write(follower, decide)
+
+    def _ended(self, record: Record, verdict: Verdict, snapshot: Snapshot) -> Record:
+        rollout, ran = verdict.of(record.rollout), {}
+        if verdict.phase is Phase.FAILED and snapshot.deployment:
+            rollout = rollout.replace(problems=diagnose(self._cluster, record, snapshot, self._settings))
+        if verdict.phase is Phase.COMPLETE:
+            pods = snapshot.pods_of(snapshot.replicaset_of(record.template))
+            ran, mixed = running_digests(record.template, pods)
+            if mixed:
+                rollout = rollout.replace(message=f"{rollout.message}; they run different digests of one image")
+        containers = record.template["spec"]["containers"]
+        main = next((each["name"] for each in containers if each["image"] == rollout.image), None)
+        rollout = rollout.replace(digest=ran.get(main), finished_at=datetime.now(UTC))
+        silent = verdict.phase is Phase.SUPERSEDED or not self._notifier.wanted
+        return record.replace(rollout=rollout, digests=ran, notified=silent, claimed_at=rollout.finished_at)
+
+    def _automatic_target(self, ended: Record, records: Records, snapshot: Snapshot) -> Target | None:
+        wanted = ended.rollback_on_failure and not ended.is_rollback
+        if ended.rollout.phase is not Phase.FAILED or not wanted or snapshot.deployment is None:
+            return None
+        try:
+            return rollback.choose_target(records, snapshot, automatic=True)
+        except NothingToRollBackTo as error:
+            log.warning("no rollback: %s", error, extra=ended.rollout.log_fields)
+            return None
+
+    def _choose_target(self, follower: Follower) -> Target:
+        records = self._ledger.read(follower.manifest.namespace, follower.manifest.name)
+        snapshot = rollback.read_snapshot(self._cluster, follower.manifest)
+        if snapshot.deployment["spec"]["template"] != follower.record.template:
+            raise SomethingNewer(snapshot.deployment)
+        return rollback.choose_target(records, snapshot, automatic=True)
+
+    def _announce(self, follower: Follower, rollout: Rollout) -> None:
+        level = logging.WARNING if rollout.phase is Phase.FAILED else logging.INFO
+        where = f"{rollout.namespace}/{rollout.deployment}"
+        log.log(level, "Deployment %s: %s", where, as_text(rollout), extra=rollout.log_fields)
+        self._metrics.count(follower.name, rollout)
+        self._event(follower, f"Rollout{rollout.phase.value.capitalize()}", as_line(rollout))
+
+    def _event(self, follower: Follower, reason: str, message: str) -> None:
+        write_event(self._cluster, follower.record.rollout, follower.uid, reason, message)
+
+    def _write(self, follower: Follower, decide: Decide) -> bool:
+        manifest = follower.manifest
+        return self._ledger.change_until_reachable(manifest.namespace, manifest.name, follower.uid, decide)
+
+
+def rolled_back_to(live: dict) -> int | None:
+    """Return the revision that a live Deployment was rolled back to, by its annotation; None if it wasn't."""
+    revision = annotations_of(live).get(ROLLED_BACK_TO, "")
+    return int(revision) if revision.isdecimal() else None
+
+
+def _compared(ended: Record, records: Records, target: Target | None) -> Record:
+    """Add to a failure what the records say: what has changed since a rollout last worked, and whether to go back."""
+    if ended.rollout.phase is not Phase.FAILED:
+        return ended
+    rollout = ended.rollout
+    last = next((each for each in records.values() if each.worked and each.rollout.id < rollout.id), None)
+    if last:
+        rollout = rollout.replace(changes=changes(last.template, ended.template), changed_since=last.rollout.revision)
+    return ended.replace(rollout=rollout, rollback="pending" if target else "none")
+
+
+def _rolled_back(record: Record, revision: int | None) -> Record:
+    return record.replace(rollback="done", rollout=record.rollout.replace(rolled_back_to=revision))

@@ -1,0 +1,51 @@
+"""The followers at work in this process, and the rollouts that they have seen ending lately."""
+
+import threading
+from collections import OrderedDict
+
+from rollout.follower import Follower
+from rollout.model import Rollout
+
+# Ended rollouts that are remembered, so that asking again costs no call.
+MAX_REMEMBERED = 200
+
+# Namespace, Deployment, rollout id.
+Key = tuple[str, str, str]
+
+
+class Followers:
+    """Hold one follower for each rollout that is followed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._at_work: dict[Key, Follower] = {}
+        self._ended: OrderedDict[Key, Rollout] = OrderedDict()
+
+    def get(self, key: Key) -> Follower | None:
+        """Return the follower of a rollout."""
+        return self._at_work.get(key)
+
+    def ended(self, key: Key) -> Rollout | None:
+        """Return a rollout that has ended lately."""
+        return self._ended.get(key)
+
+    def add(self, follower: Follower) -> Follower:
+        """Add a follower, which may supersede others; return the one that follows its rollout already, if any."""
+        with self._lock:
+            if follower.key in self._at_work:
+                return self._at_work[follower.key]
+            for key, other in self._at_work.items():
+                if key[:2] == follower.key[:2]:
+                    other.supersede(follower)
+            self._at_work[follower.key] = follower
+            return follower
+
+    def remove(self, follower: Follower) -> bool:
+        """Remove a follower; return whether it was the last one of its Deployment."""
+        with self._lock:
+            del self._at_work[follower.key]
+            if follower.has_ended:
+                self._ended[follower.key] = follower.record.rollout
+            while len(self._ended) > MAX_REMEMBERED:
+                self._ended.popitem(last=False)
+            return not any(key[:2] == follower.key[:2] for key in self._at_work)

@@ -1,0 +1,137 @@
+"""One rollout as it is kept: what a way back needs, and what is left to do."""
+
+import json
+from datetime import datetime
+from typing import Literal
+
+from pydantic import AwareDatetime, Field
+
+from manifest.annotations import CHANGE_CAUSE, annotations_of
+from manifest.pod_template import image_of, pinned, rollout_id_of, time_of, without_own_annotations
+from rollout.model import WITH_UNKNOWN, Frozen, Phase, PodProblem, Rollout
+
+MAX_DIAGNOSIS_CHARACTERS = 4096
+MAX_LINE_CHARACTERS = 500
+MAX_CHANGES = 20
+
+
+class Record(Frozen):
+    """Hold one rollout with all that a way back needs; `template` is as the API server answered it."""
+
+    rollout: Rollout
+    template: dict
+    cause: str
+    # Container -> digest (sha256:…) of what ran, once the rollout is complete.
+    digests: dict[str, str] = Field(default_factory=dict)
+    rollback: Literal["none", "pending", "done"] = "none"
+    rollback_on_failure: bool = False
+    is_rollback: bool = False
+    notified: bool = Field(False, alias="told")
+    # When a process took it on itself to notify: long after that, another process takes over.
+    claimed_at: AwareDatetime | None = None
+
+    @property
+    def worked(self) -> bool:
+        """Whether it is one to go back to."""
+        return self.rollout.phase is Phase.COMPLETE and self.rollout.revision is not None
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether something is left to do after the verdict."""
+        return self.rollout.ended and (self.rollback == "pending" or not self.notified)
+
+    @property
+    def rollout_as_answered(self) -> Rollout:
+        """The rollout as answers show it: until a failure is rolled back as it shall be, it isn't the last word."""
+        if self.rollback != "pending":
+            return self.rollout
+        message = f"it has failed ({self.rollout.message}) and is being rolled back"
+        return self.rollout.replace(phase=Phase.PROGRESSING, message=message, finished_at=None)
+
+    def as_history(self) -> dict:
+        """Return the line that a history has for it."""
+        fields = {"id", "revision", "image", "digest", "phase", "started_at", "finished_at"}
+        return self.rollout_as_answered.model_dump(mode="json", include=fields) | {"cause": self.cause}
+
+
+# By rollout id, the newest first.
+Records = dict[str, Record]
+
+
+def new_record(
+    live: dict, image: str | None = None, rollback_on_failure: bool = False, rolled_back_to: int | None = None
+) -> Record:
+    """Make the record of the rollout that starts with a Deployment as the API server answered it."""
+    template = live["spec"]["template"]
+    rollout_id = rollout_id_of(template)
+    rollout = new_rollout(live, rollout_id, time_of(rollout_id), image).replace(rolled_back_to=rolled_back_to)
+    return Record(
+        rollout=rollout,
+        template=template,
+        cause=annotations_of(live).get(CHANGE_CAUSE, ""),
+        rollback_on_failure=rollback_on_failure,
+        is_rollback=rolled_back_to is not None,
+    )
+
+
+def new_rollout(live: dict, rollout_id: str, started_at: datetime, image: str | None = None) -> Rollout:
+    """Describe the rollout that a Deployment is about to begin."""
+    return Rollout(
+        id=rollout_id,
+        deployment=live["metadata"]["name"],
+        namespace=live["metadata"]["namespace"],
+        image=image_of(live["spec"]["template"], image),
+        phase=Phase.PROGRESSING,
+        message="applied; Kubernetes rolls it out now",
+        started_at=started_at,
+    )
+
+
+def parse(key: str, text: str) -> Record:
+    """Read a stored record, with the fields that only another version knows. Raises ValueError for what is none."""
+    try:
+        record = Record.model_validate_json(text, extra="allow")
+        if record.rollout.id != key:
+            raise ValueError("it is another rollout's")
+        if record.rollout.ended and record.rollout.finished_at is None:
+            raise ValueError("it has ended at no time")
+        # Every use of a template must work with this one, which another client may have written.
+        without_own_annotations(pinned(record.template, record.digests))
+        image_of(record.template, None).partition("@")
+    except (AttributeError, LookupError, TypeError) as error:
+        raise ValueError(f"its template can't be used: {type(error).__name__}") from None
+    return record
+
+
+def serialize(record: Record) -> str:
+    """Write a record as it is stored, with the fields that only another version knows."""
+    return record.model_dump_json(context=WITH_UNKNOWN)
+
+
+def truncated(record: Record) -> Record:
+    """Cut a diagnosis to what a record has room for: of a log, the last lines stay."""
+    rollout = record.rollout
+    changes = tuple(line[:MAX_LINE_CHARACTERS] for line in rollout.changes[:MAX_CHANGES])
+    problems = [
+        problem.replace(
+            reason=problem.reason[:MAX_LINE_CHARACTERS],
+            message=problem.message and problem.message[:MAX_LINE_CHARACTERS],
+            # No more lines than can fit, so that cutting the rest one by one takes no time.
+            logs=tuple(line[:MAX_LINE_CHARACTERS] for line in problem.logs[-MAX_DIAGNOSIS_CHARACTERS // 4 :]),
+        )
+        for problem in rollout.problems
+    ]
+    while _size(problems, changes) > MAX_DIAGNOSIS_CHARACTERS and (problems or changes):
+        longest = max(range(len(problems)), key=lambda index: len("".join(problems[index].logs)), default=None)
+        if longest is not None and problems[longest].logs:
+            problems[longest] = problems[longest].replace(logs=problems[longest].logs[1:])
+        elif changes:
+            changes = changes[:-1]
+        else:
+            problems.pop()
+    return record.replace(rollout=rollout.replace(problems=tuple(problems), changes=changes))
+
+
+def _size(problems: list[PodProblem], changes: tuple[str, ...]) -> int:
+    # In JSON, with every character outside ASCII escaped: the longest form that a record may take.
+    return len(json.dumps([[problem.model_dump() for problem in problems], changes]))
