@@ -151,9 +151,8 @@ def test_annotations():
 
 def test_files_that_are_named_exist():
     examples = {"NAME.yaml"}
-    for name in re.findall(
-        r"`((?:k8s|tests|docs|access|cluster|manifest|rollout|web|\.github)/[\w./-]*|[\w-]+\.(?:py|yaml))`", TEXT
-    ):
+    folders = "|".join(["k8s", "tests", "docs", r"\.github", *ROOMS])
+    for name in re.findall(rf"`((?:{folders})/[\w./-]*|[\w-]+\.(?:py|yaml))`", TEXT):
         assert name in examples or (ROOT / name).exists(), name
 
 
