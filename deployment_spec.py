@@ -85,6 +85,17 @@ def images(manifest: Manifest, live: dict | None) -> list[str]:
     return [name for name in names if _repository(name)]
 
 
+def runs_image(manifest: Manifest, live: dict | None, image: str) -> bool:
+    """Tell whether the next signal without `image` would run this image: the same repository and tag, and no digest."""
+    wanted = ImageReference.parse(image)
+    for each in images(manifest, live):
+        reference = ImageReference.parse(each, tag_required=False)
+        tag = reference.tag or "latest"
+        if (reference.repository, tag, reference.digest) == (wanted.repository, wanted.tag, None):
+            return True
+    return False
+
+
 def _patch_with_spec(body: dict, live: dict) -> dict:
     body["metadata"]["annotations"][ROLLED_BACK_TO] = None
     # If the manifest doesn't set `replicas`, a HorizontalPodAutoscaler or `kubectl scale` does: keep their number.
