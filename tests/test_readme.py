@@ -14,7 +14,7 @@ from app import create_app
 from manifest import annotations
 from rollout.metrics import Metrics
 from settings import Settings
-from tests.service import ROOT, SOURCES
+from tests.service import ROOMS, ROOT, SOURCES
 from web.answers import STATUS_OF
 
 PAGES = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
