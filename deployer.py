@@ -55,19 +55,19 @@ class Deployer:
         """Read the manifest of a configured deployment. Raises Invalid."""
         return files.load(self._settings.deployments_dir, name)
 
-    def loadable(self) -> list[tuple[str, Manifest]]:
+    def loadable(self) -> list[Manifest]:
         """Read every manifest that has no error; /check and each signal say what is wrong with the others."""
         found = []
         with suppress(NotFound):
             for name in self.configured():
                 with suppress(Invalid):
-                    found.append((name, self.load(name)))
+                    found.append(self.load(name))
         return found
 
     def deploy(self, name: str, signal: Signal) -> Report:
         """Deploy, and report the rollout at its start. Raises a Refusal."""
         manifest = self.load(name)
-        return self._follow(name, manifest, signal, self._apply(manifest, signal))
+        return self._follow(manifest, signal, self._apply(manifest, signal))
 
     def rehearse(self, name: str, signal: Signal) -> Report:
         """Let the API server check a deploy without changing anything. Raises a Refusal."""
@@ -78,11 +78,11 @@ class Deployer:
 
     def roll_back(self, name: str, signal: Signal) -> Report:
         """Go back to the last rollout that worked, or to a revision, and report the new rollout. Raises a Refusal."""
-        return self._report(self._monitor.roll_back(name, self.load(name), signal.revision, signal.cause))
+        return self._report(self._monitor.roll_back(self.load(name), signal.revision, signal.cause))
 
     def show(self, name: str, rollout_id: str | None, seconds: float) -> Report:
         """Report a rollout, without an id the newest, when it has ended or after so many seconds. Raises a Refusal."""
-        return Report(*self._monitor.show(name, self.load(name), rollout_id, seconds))
+        return Report(*self._monitor.show(self.load(name), rollout_id, seconds))
 
     def check(self, name: str) -> None:
         """Try everything that a deploy needs, as a dry run. Raises the Refusal that a signal would get."""
@@ -106,7 +106,7 @@ class Deployer:
                 raise DuplicateWebhook
 
         signal = Signal(cause=cause)
-        return self._follow(name, manifest, signal, self._apply(manifest, signal, refuse_duplicate))
+        return self._follow(manifest, signal, self._apply(manifest, signal, refuse_duplicate))
 
     def _apply(self, manifest: Manifest, signal: Signal, check: Callable[[dict | None], None] | None = None) -> dict:
         rollout_id = new_rollout_id()
@@ -125,14 +125,14 @@ class Deployer:
         except Invalid as error:
             raise Invalid(f"{manifest.file}: {error}", error.reason) from error
 
-    def _follow(self, name: str, manifest: Manifest, signal: Signal, live: dict) -> Report:
+    def _follow(self, manifest: Manifest, signal: Signal, live: dict) -> Report:
         automatic = self._settings.rollback_on_failure
         if signal.rollback_on_failure is not None:
             automatic = signal.rollback_on_failure
         record = new_record(live, signal.image, automatic)
         started = record.rollout
         log.info("Deployment %s/%s: %s", started.namespace, started.deployment, record.cause, extra=started.log_fields)
-        return self._report(self._monitor.start(name, manifest, live, record))
+        return self._report(self._monitor.start(manifest, live, record))
 
     def _report(self, follower: Follower) -> Report:
         # What the monitor knows costs no call, so that a signal is answered at once.
