@@ -786,7 +786,7 @@ def test_many_at_once(cluster):
 
 def test_command_line(tmp_path):
     command = [sys.executable, "-m", "tests.simulation", "--port", "0", "--kubeconfig", str(tmp_path / "config")]
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
         url = process.stdout.readline().strip()
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", url) and url in (tmp_path / "config").read_text()
