@@ -1,6 +1,6 @@
 """A Kubernetes cluster to test against: its API on loopback, its controllers, and one node."""
 
-from .errors import ApiError
-from .server import SimulatedCluster
+from .cluster import SimulatedCluster
+from .refusals import ApiError
 
 __all__ = ["ApiError", "SimulatedCluster"]
