@@ -1,4 +1,4 @@
-"""The clock that everything in the simulated cluster runs by, and its dice."""
+"""The clock that everything in the simulated cluster runs by; times and random names."""
 
 import heapq
 import itertools

@@ -16,20 +16,6 @@ from .request import Request
 from .server import Server
 from .store import Watch
 
-KUBECONFIG = """apiVersion: v1
-kind: Config
-clusters:
-- name: simulated
-  cluster: {{server: "{url}"}}
-users:
-- name: {user}
-  user: {{{token}}}
-contexts:
-- name: simulated
-  context: {{cluster: simulated, user: {user}}}
-current-context: simulated
-"""
-
 
 @dataclass
 class Fault:
@@ -91,8 +77,15 @@ class SimulatedCluster:
 
     def write_kubeconfig(self, path, admin: bool = False) -> None:
         """Write a kubeconfig of the service's account, or of an admin, for whom no rule holds."""
-        user, token = (ADMIN, "") if admin else ("auto-deployer", f'token: "{self.token}"')
-        Path(path).write_text(KUBECONFIG.format(url=self.url, user=user, token=token))
+        written = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "simulated", "cluster": {"server": self.url}}],
+            "users": [{"name": "user", "user": {} if admin else {"token": self.token}}],
+            "contexts": [{"name": "simulated", "context": {"cluster": "simulated", "user": "user"}}],
+            "current-context": "simulated",
+        }
+        Path(path).write_text(json.dumps(written))
 
     def authenticate(self, header: str | None) -> str:
         """Return who asks. A request without credentials is the admin's: tests and kubectl send none."""
@@ -133,7 +126,7 @@ class SimulatedCluster:
         return json.loads(self.api.answer(request)[1])
 
     def evict(self, namespace: str, name: str) -> None:
-        """Let the node throw a pod out."""
+        """Let the kubelet evict a pod."""
         self.api.kubelet.evict(namespace, name)
 
     def set_quota(self, namespace: str, name: str = "tight", pods: int | None = None, deployments: int | None = None):
@@ -201,7 +194,7 @@ class SimulatedCluster:
             watch.poke()
 
     def silence_watches(self, new: bool = False) -> None:
-        """Let every open watch (and new ones too) stay open without a word, bookmarks included."""
+        """Let every open watch (and new ones too) stay open and send nothing, no bookmark either."""
         self.silent = new
         for watch in self._watches():
             watch.silent = True

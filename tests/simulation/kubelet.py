@@ -12,6 +12,7 @@ from .refusals import ApiError
 from .store import Object, Store
 
 NODE = "node-1"
+CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
 UNSCHEDULABLE = (
     "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: "
     "1 No preemption victims found for incoming pod."
@@ -57,13 +58,9 @@ class Worker:
         open_inits = [item.name for item in self.inits if not item.done]
         not_ready = ("ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]")
         incomplete = ("ContainersNotInitialized", f"containers with incomplete status: [{' '.join(open_inits)}]")
-        conditions = [
-            self._condition("PodReadyToStartContainers", True),
-            self._condition("Initialized", not open_inits, *incomplete),
-            self._condition("Ready", not unready, *not_ready),
-            self._condition("ContainersReady", not unready, *not_ready),
-            self._condition("PodScheduled", True),
-        ]
+        false = {"Initialized": incomplete} if open_inits else {}
+        false |= {"Ready": not_ready, "ContainersReady": not_ready} if unready else {}
+        conditions = [self._condition(type, false.get(type)) for type in CONDITIONS]
         running = any(item.runs for item in self.containers)
         status = {"observedGeneration": self.item["metadata"]["generation"]}
         status |= {"phase": "Running" if running else "Pending", "conditions": conditions, "hostIP": "127.0.0.1"}
@@ -75,14 +72,14 @@ class Worker:
         if status != self.item["status"]:
             self.item = self.kubelet.store.write("pods", {**self.item, "status": status})
 
-    def _condition(self, type: str, true: bool, reason: str = "", message: str = "") -> dict:
+    def _condition(self, type: str, why_not: tuple[str, str] | None) -> dict:
         """Return a condition that keeps its time as long as its status stays."""
-        status = "True" if true else "False"
+        status = "False" if why_not else "True"
         old = next((item for item in self.item["status"].get("conditions", ()) if item["type"] == type), None)
         since = old["lastTransitionTime"] if old and old["status"] == status else now()
         condition = {"type": type, "observedGeneration": self.item["metadata"]["generation"], "status": status}
         condition |= {"lastProbeTime": None, "lastTransitionTime": since}
-        return condition | ({} if true else {"reason": reason, "message": message})
+        return condition | (dict(zip(("reason", "message"), why_not, strict=True)) if why_not else {})
 
     def stop(self) -> None:
         """Stop the containers, and then remove the pod."""
@@ -173,7 +170,7 @@ class Kubelet:
             self.store.add("events", event)
 
     def evict(self, namespace: str, name: str) -> None:
-        """Throw a pod out: it stays as Failed, and its ReplicaSet replaces it."""
+        """Evict a pod: it stays as Failed, and its ReplicaSet replaces it."""
         with self.store.lock:
             pod = self.store.find("pods", namespace, name)
             conditions = [
@@ -187,9 +184,8 @@ class Kubelet:
         """Return the lines that a container has logged, or raise what the kubelet says."""
         name, title = name or pod["spec"]["containers"][0]["name"], pod["metadata"]["name"]
         worker = self.workers.get(pod["metadata"]["uid"])
-        if not worker:
-            raise ApiError(400, f"pod {title} does not have a host assigned")
-        container = next((item for item in worker.inits + worker.containers if item.name == name), None)
+        containers = worker.inits + worker.containers if worker else []
+        container = next((item for item in containers if item.name == name), None)
         if not container:
             raise ApiError(400, f"container {name} is not valid for pod {title}")
         waiting = container.state.get("waiting")

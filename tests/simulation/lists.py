@@ -13,7 +13,7 @@ EXPIRED = (
     "Continuing with the provided token results in an inconsistent list - objects that were created, modified, or "
     "deleted between the time the first chunk was returned and now may show up in the list."
 )
-LATEST = -1  # the version in a token that continues with what there is now
+LATEST = -1  # the version in a token that continues with the present objects
 
 
 def list_page(store: Store, request: Request) -> str:
@@ -25,7 +25,9 @@ def list_page(store: Store, request: Request) -> str:
         if listed != LATEST:
             version, everything = listed, store.snapshots.get((listed, request.kind, request.namespace))
             if everything is None:
-                raise _expired(start)
+                error = ApiError(410, EXPIRED)
+                error.status["metadata"]["continue"] = _encode(LATEST, start)
+                raise error
     items = [item for item in everything if matches(item) and _key(item) >= start]
     limit, metadata = int(request.query.get("limit") or 0), {"resourceVersion": str(version)}
     if limit and len(items) > limit:
@@ -42,12 +44,6 @@ def list_page(store: Store, request: Request) -> str:
 
 def _key(item: dict) -> tuple[str, str]:
     return item["metadata"].get("namespace", ""), item["metadata"]["name"]
-
-
-def _expired(start: tuple[str, str]) -> ApiError:
-    error = ApiError(410, EXPIRED)
-    error.status["metadata"] = {"continue": _encode(LATEST, start)}
-    return error
 
 
 def _encode(version: int, start: tuple[str, str]) -> str:

@@ -18,7 +18,7 @@ class ApiError(Exception):
         self.code = code
         reason = reason or REASONS.get(code) or HTTPStatus(code).phrase.replace(" ", "")
         self.status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message}
-        self.status |= {"reason": reason, "details": details or {}, "code": code}
+        self.status |= {"reason": reason} | ({"details": details} if details else {}) | {"code": code}
 
 
 def replay(name: str, changes: dict[str, str]) -> ApiError:

@@ -11,7 +11,6 @@ from .store import KINDS
 
 SCALARS = {"str": (str,), "datetime": (str,), "bytes": (str,), "int": (int,), "bool": (bool,), "float": (int, float)}
 QUANTITIES = {"limits", "requests", "sizeLimit", "divisor"}
-UNITS = {1000: ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"], 1024: ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"]}
 NOT_A_QUANTITY = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 # The API server leaves these out when they hold their zero value; other fields keep a zero that was sent.
 OMITTED_WHEN_ZERO = {"minReadySeconds", "initialDelaySeconds", "hostPort", "paused", "readOnly", "tty", "stdin"}
@@ -84,17 +83,12 @@ def fields_of(kind: str) -> dict[str, str]:
 
 
 def quantity(value) -> str:
-    """Return a quantity as the API server writes it: 0.5 is 500m, 1024Mi is 1Gi."""
+    """Return a quantity as text. The API server also writes it in its shortest form: 1Gi for 1024Mi."""
     try:
-        number = parse_quantity(str(value))
+        parse_quantity(str(value))
     except ValueError:
         raise ValueError(NOT_A_QUANTITY) from None
-    base = 1024 if str(value).endswith("i") else 1000
-    number *= 1 if base == 1024 else 10**9
-    power = 0
-    while number and number % base == 0 and power < len(UNITS[base]) - 1:
-        number, power = number / base, power + 1
-    return f"{int(number)}{UNITS[base][power]}" if number else "0"
+    return str(value)
 
 
 def go_format(value) -> str:
@@ -103,9 +97,7 @@ def go_format(value) -> str:
         return "map[" + " ".join(f"{key}:{go_format(value[key])}" for key in sorted(value)) + "]"
     if isinstance(value, list):
         return "[" + " ".join(map(go_format, value)) + "]"
-    if value is None:
-        return "<nil>"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return "<nil>" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _fill(item: dict, defaults: dict) -> None:
@@ -172,18 +164,14 @@ def _check_container(path: str, container: dict, pod: dict) -> list[dict[str, st
     volumes = [volume["name"] for volume in pod.get("volumes", [])]
     for n, mount in enumerate(container.get("volumeMounts", [])):
         if mount["name"] not in volumes:
-            field, message = f"{path}.volumeMounts[{n}].name", f"Not found: {_quoted(mount['name'])}"
-            found.append({"reason": "FieldValueNotFound", "message": message, "field": field})
+            found.append(_wrong(f"{path}.volumeMounts[{n}].name", mount["name"], "", "Not found"))
     if container["imagePullPolicy"] not in POLICIES:
-        allowed = ", ".join(map(_quoted, POLICIES))
-        message = f"Unsupported value: {_quoted(container['imagePullPolicy'])}: supported values: {allowed}"
-        found.append({"reason": "FieldValueNotSupported", "message": message, "field": f"{path}.imagePullPolicy"})
+        why = 'supported values: "Always", "IfNotPresent", "Never"'
+        found.append(_wrong(f"{path}.imagePullPolicy", container["imagePullPolicy"], why, "Unsupported value"))
     return found
 
 
-def _wrong(field: str, value, why: str) -> dict[str, str]:
-    return {"reason": "FieldValueInvalid", "message": f"Invalid value: {_quoted(value)}: {why}", "field": field}
-
-
-def _quoted(value) -> str:
-    return json.dumps(value, separators=(",", ":"))
+def _wrong(field: str, value, why: str, what: str = "Invalid value") -> dict[str, str]:
+    message = f"{what}: {json.dumps(value, separators=(',', ':'))}" + (f": {why}" if why else "")
+    reasons = {"Not found": "FieldValueNotFound", "Unsupported value": "FieldValueNotSupported"}
+    return {"reason": reasons.get(what, "FieldValueInvalid"), "message": message, "field": field}

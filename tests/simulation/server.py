@@ -43,7 +43,7 @@ class Server(socketserver.ThreadingTCPServer):
                 self.process_request(*self.socket.accept())
 
     def handle_error(self, request, client_address):
-        """Let clients go away."""
+        """Ignore it: the client has closed its connection."""
 
     def stop(self) -> None:
         """Close the listening socket and drop every connection."""
@@ -80,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
             super().finish()
 
     def log_message(self, *args):
-        """Keep quiet."""
+        """Log nothing."""
 
     def handle_request(self):
         """Serve one request."""
@@ -104,7 +104,7 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_request
 
     def _answered(self, request: Request, fault: Fault) -> bool:
-        """Let a fault happen; return whether the request has had its answer with that."""
+        """Let a fault happen; return whether the fault was the answer."""
         if fault.call:
             fault.call()
         time.sleep(fault.delay)
@@ -161,7 +161,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _stream(self, watch: Watch, until: float, bookmarks: bool) -> None:
         self.wfile.flush()
-        due = self._next_bookmark(until)
+        due = self._next_bookmark(until) if bookmarks else until
         while True:
             if bookmarks and time.monotonic() >= due:
                 self.cluster.api.store.bookmark(watch)
@@ -174,11 +174,11 @@ class Handler(BaseHTTPRequestHandler):
                 return
             if lines and not watch.silent:
                 self._chunk(lines)
-            # A silent watch stands for a dead connection, which doesn't end by itself either.
-            left = None if watch.silent else (min(until, due) if bookmarks else until) - time.monotonic()
-            if left is not None and until <= time.monotonic():
+            if not watch.silent and time.monotonic() >= until:
                 return
-            readable, _, _ = select.select([watch.ready, self.connection], [], [], left and max(left, 0))
+            # A silent watch stands for a dead connection, which doesn't end by itself either.
+            pause = None if watch.silent else max(0, min(until, due) - time.monotonic())
+            readable, _, _ = select.select([watch.ready, self.connection], [], [], pause)
             if watch.ready in readable:
                 watch.ready.recv(4096)
             if self.connection in readable:  # a client that watches sends nothing: it has gone

@@ -21,7 +21,7 @@ KINDS = {  # resource: kind, API version, the client's model
     "configmaps": ("ConfigMap", "v1", "V1ConfigMap"),
     "namespaces": ("Namespace", "v1", "V1Namespace"),
 }
-MAX_HISTORY = 20_000  # changes; a watch or a page can start after each of them
+MAX_HISTORY = 20_000  # changes; a watch can start after each of them
 
 
 class Object(dict):
@@ -146,7 +146,7 @@ class Store:
             return new
 
     def remove(self, resource: str, namespace: str, name: str) -> None:
-        """Forget an object, if it is there."""
+        """Remove an object, if it is there."""
         with self.lock:
             old = self.objects[resource].pop((namespace, name), None)
             if old is not None:

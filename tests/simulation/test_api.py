@@ -151,7 +151,7 @@ def test_defaults(cluster):
                         "name": "web",
                         "image": "acme/web",
                         "ports": [{"containerPort": 80, "protocol": "TCP"}],
-                        "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}},
+                        "resources": {"requests": {"cpu": "0.5", "memory": "1024Mi"}},
                         "terminationMessagePath": "/dev/termination-log",
                         "terminationMessagePolicy": "File",
                         "imagePullPolicy": "Always",

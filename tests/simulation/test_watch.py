@@ -175,7 +175,7 @@ def test_requests_that_fail(cluster, api):
     begun = time.monotonic()
     api.read_namespaced_deployment("web", "default")
     assert time.monotonic() - begun >= 0.2
-    other = {"metadata": {"labels": {"by": "somebody"}}}
+    other = {"metadata": {"labels": {"by": "another"}}}
     cluster.fail(method="PATCH", call=lambda: cluster.patch("deployments", "default", "web", other))
     seen = api.read_namespaced_deployment("web", "default").metadata.resource_version
     with pytest.raises(client.ApiException) as caught:
