@@ -12,17 +12,16 @@ class Admission:
 
     def __init__(self, store: Store):
         self.store = store
-        # (verb, resource) or (verb, resource, name) each, or a dict of them by namespace; None: all is allowed.
-        self.rules = None
+        # By namespace: (verb, resource) or (verb, resource, name) each. None: all is allowed.
+        self.rules: dict[str, list[tuple[str, ...]]] | None = None
         self.quotas: dict[str, dict[str, tuple[str, int]]] = {}
 
     def authorize(self, request: Request) -> None:
         """Raise a 403 in RBAC's words unless a rule allows the request."""
         if request.user == ADMIN or self.rules is None:
             return
-        rules = self.rules.get(request.namespace, ()) if isinstance(self.rules, dict) else self.rules
         asked = (request.verb, request.resource)
-        if {asked, (*asked, request.name or request.selected_name)} & {tuple(rule) for rule in rules}:
+        if {asked, (*asked, request.name or request.selected_name)} & set(self.rules.get(request.namespace, ())):
             return
         changes = named(request.kind, request.group) | {
             ' "complete"': f' "{request.name}"' if request.name else "",

@@ -39,9 +39,8 @@ class Fault:
 class SimulatedCluster:
     """A small Kubernetes cluster in this process; use it as a context manager."""
 
-    def __init__(self, rules=None, port: int = 0, speed: float = 5):
+    def __init__(self, port: int = 0, speed: float = 5):
         self.api, self.token = Api(speed), secrets.token_hex(16)
-        self.rules = rules
         # The registry: the digest that an image's tag points to, by the image as it is written.
         self.digests: dict[str, str] = self.api.kubelet.digests
         # A word of node.BEHAVIOURS, by an image or a digest whose name doesn't say what it does.
@@ -67,12 +66,12 @@ class SimulatedCluster:
         return f"http://127.0.0.1:{self._port}"
 
     @property
-    def rules(self):
-        """What the service's account may do: (verb, resource) pairs, or a dict of them by namespace; None: all."""
+    def rules(self) -> dict[str, list[tuple[str, ...]]] | None:
+        """What the service's account may do, by namespace: (verb, resource), or with a name; None: everything."""
         return self.api.admission.rules
 
     @rules.setter
-    def rules(self, rules) -> None:
+    def rules(self, rules: dict[str, list[tuple[str, ...]]] | None) -> None:
         self.api.admission.rules = rules
 
     def write_kubeconfig(self, path, admin: bool = False) -> None:

@@ -26,10 +26,10 @@ NAMES |= {"system:serviceaccount:recordings:default": "system:serviceaccount:aut
 NAMES |= {"quota: none": "quota: tight", "one-more": "more", "apps=13": "apps=1"}
 
 
-def recorded(name, **more):
+def recorded(name):
     """Return status and body of a recorded refusal, with the names that these tests use."""
     text = json.dumps(RECORDED[name])
-    for old, new in sorted((NAMES | more).items(), key=lambda pair: -len(pair[0])):
+    for old, new in sorted(NAMES.items(), key=lambda pair: -len(pair[0])):
         text = text.replace(old, new)
     answer = json.loads(text)
     return answer["status"], answer["body"]
@@ -46,8 +46,7 @@ def test_refusals_are_the_recorded_ones(cluster):
     assert http("POST", DEPLOYMENTS, deployment("more")) == recorded("create-quota-exceeded")
     cluster.rules = {"default": []}
     assert Http(cluster, cluster.token)("GET", DEPLOYMENTS + "/web") == recorded("forbidden")
-    status, answer = Http(cluster, "stale")("GET", DEPLOYMENTS + "/web")
-    assert (status, answer["message"]) == (401, recorded("unauthorized")[1]["message"])
+    assert Http(cluster, "stale")("GET", DEPLOYMENTS + "/web") == recorded("unauthorized")
 
 
 WRONG = {
