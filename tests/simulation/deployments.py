@@ -1,4 +1,4 @@
-"""The deployment controller: how many replicas each ReplicaSet has, and how far the rollout is. RollingUpdate only."""
+"""The deployment controller: how many replicas each ReplicaSet has, and how far the rollout is."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def revision(replica_set: dict) -> int:
 
 def limits(deployment: dict) -> tuple[int, int]:
     """Return maxSurge and maxUnavailable as numbers of pods."""
-    rolling, wanted = deployment["spec"]["strategy"]["rollingUpdate"], size(deployment)
+    rolling, wanted = deployment["spec"]["strategy"].get("rollingUpdate"), size(deployment)
+    if not rolling:
+        return 0, 0
 
     def resolve(value, rounded) -> int:
         return rounded(wanted * int(value[:-1]) / 100) if isinstance(value, str) else value
@@ -137,6 +139,8 @@ class Step:
 
     def roll(self) -> None:
         """Bring new pods up and old ones down, within maxSurge and maxUnavailable."""
+        if self.spec["strategy"]["type"] == "Recreate" and self._take_down():
+            return
         if not self.new:
             self._create()
             return
@@ -156,6 +160,13 @@ class Step:
             if surplus > 0:
                 self._resize(item, size(item) - surplus)
                 spare -= surplus
+
+    def _take_down(self) -> bool:
+        """Take all old pods down; return whether one is left."""
+        for item in self.old:
+            self._resize(item, 0)
+        pods = [pod for item in self.old for pod in self.store.owned_by(item, "pods")]
+        return any(pod["status"]["phase"] != "Failed" for pod in pods)
 
     def condition(self, type: str, status: str, reason: str, message: str, moved: bool = False) -> None:
         """Set a condition. It keeps its times while nothing of it changes, unless the rollout moved."""

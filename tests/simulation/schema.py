@@ -110,9 +110,8 @@ def default_deployment(deployment: dict) -> None:
     spec = deployment.setdefault("spec", {})
     _fill(spec, {"replicas": 1, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600})
     strategy = spec.setdefault("strategy", {})
-    if strategy.setdefault("type", "RollingUpdate") != "RollingUpdate":
-        raise ApiError(422, "the simulated cluster knows no other strategy than RollingUpdate")
-    _fill(strategy.setdefault("rollingUpdate", {}), {"maxUnavailable": "25%", "maxSurge": "25%"})
+    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
+        _fill(strategy.setdefault("rollingUpdate", {}), {"maxUnavailable": "25%", "maxSurge": "25%"})
     pod = spec.setdefault("template", {}).setdefault("spec", {})
     _fill(pod, POD)
     _fill(pod, {"securityContext": {}, "schedulerName": "default-scheduler"})

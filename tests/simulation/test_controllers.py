@@ -111,6 +111,20 @@ def test_minimum_of_ready_seconds(shared):
     complete(shared, "settle")
 
 
+def test_recreate_takes_all_down_first(shared):
+    play(shared, "recreate", "acme/web:1", strategy={"type": "Recreate"})
+    complete(shared, "recreate")
+    shared.patch("deployments", "default", "recreate", with_image("acme/web:2"))
+    complete(shared, "recreate", 2)
+    alive, seen = {}, set()
+    for _, resource, old, new in shared.api.store.history:
+        item = new or old
+        if resource == "pods" and item["metadata"]["name"].startswith("recreate-"):
+            alive[item["metadata"]["uid"]] = new and item["spec"]["containers"][0]["image"]
+            seen.add(frozenset(filter(None, alive.values())))
+    assert seen == {frozenset({"acme/web:1"}), frozenset(), frozenset({"acme/web:2"})}
+
+
 def test_pausing_and_going_back(shared):
     item = deployment("back")
     item["metadata"]["annotations"] = {"kubernetes.io/change-cause": "first"}
