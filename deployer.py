@@ -112,7 +112,7 @@ class Deployer:
         rollout_id = new_rollout_id()
 
         def build(live: dict | None) -> V1Deployment | dict:
-            body = deployment_spec.build(manifest, signal, rollout_id, live)
+            body = deployment_spec.build(manifest, signal, rollout_id, live, self._settings.settle_seconds)
             if check:
                 check(live)
             if check and live:

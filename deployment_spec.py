@@ -14,7 +14,7 @@ from errors import BadRequest, NotFound, OtherImage
 from manifest.annotations import CHANGE_CAUSE, RESTARTED_AT, ROLLED_BACK_TO, UNPINNED, annotations_of
 from manifest.files import Manifest
 from manifest.image_reference import ImageReference
-from manifest.pod_template import containers, pinned, unpinned_images
+from manifest.pod_template import DEFAULT_DEADLINE_SECONDS, containers, pinned, unpinned_images
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,13 @@ class Signal:
     revision: int | None = None
 
 
-def build(manifest: Manifest, signal: Signal, rollout_id: str, live: dict | None) -> V1Deployment | dict:
+def build(
+    manifest: Manifest, signal: Signal, rollout_id: str, live: dict | None, settle_seconds: int = 0
+) -> V1Deployment | dict:
     """Make the V1Deployment to create when `live` is None, else the patch for the live Deployment.
 
     Raises BadRequest or OtherImage when the signal's image can't be used, and NotFound when there is no live Deployment
-    and the manifest has no spec to create it from.
+    and the manifest has no spec to create it from. `settle_seconds` is the settling time.
     """
     if manifest.body is None:
         return _patch_without_spec(manifest, signal, rollout_id, live)
@@ -41,6 +43,7 @@ def build(manifest: Manifest, signal: Signal, rollout_id: str, live: dict | None
     template = body["spec"]["template"]
     for container in _containers_to_change(signal, template, manifest.name):
         container["image"] = signal.image
+    _keep_old_pods(body["spec"], settle_seconds)
     _annotate(template, RESTARTED_AT, rollout_id)
     _annotate(body, CHANGE_CAUSE, signal.cause or f"deploy {signal.image or containers(template)[0]['image']}")
     return V1Deployment.model_validate(body) if live is None else _patch_with_spec(body, live)
@@ -94,6 +97,17 @@ def runs_image(manifest: Manifest, live: dict | None, image: str) -> bool:
         if (reference.repository, tag, reference.digest) == (wanted.repository, wanted.tag, None):
             return True
     return False
+
+
+def _keep_old_pods(spec: dict, settle_seconds: int) -> None:
+    """Let Kubernetes keep the old pods until new ones without a readiness probe have been up for the settling time.
+
+    Such a container counts as ready when it starts: https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#min-ready-seconds
+    """
+    unprobed = any("readinessProbe" not in each for each in spec["template"]["spec"]["containers"])
+    deadline = spec.get("progressDeadlineSeconds", DEFAULT_DEADLINE_SECONDS)
+    if unprobed and "minReadySeconds" not in spec and 0 < settle_seconds < deadline:
+        spec["minReadySeconds"] = settle_seconds
 
 
 def _patch_with_spec(body: dict, live: dict) -> dict:

@@ -22,7 +22,7 @@ MAX_PAGE_ITEMS = 500
 # The API server itself gives up after five conflicts. A burst of signals to one Deployment causes more.
 MAX_ATTEMPTS = 12
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.02, 0.64
-MAX_WARNINGS = 50
+MAX_EVENTS = 50
 MAX_LOG_BYTES = 1 << 20
 
 
@@ -105,10 +105,10 @@ class Cluster:
         answer = self._connection.send("GET", _path(kind, namespace), query, read_timeout_seconds=MAX_SILENCE_SECONDS)
         return Stream(answer.response)
 
-    def warnings(self, namespace: str, pod: str) -> list[dict]:
-        """Return the warning events about a pod."""
-        about = f"type=Warning,involvedObject.kind=Pod,involvedObject.name={pod}"
-        query = {"fieldSelector": about, "limit": str(MAX_WARNINGS)}
+    def pod_events(self, namespace: str, pod: str) -> list[dict]:
+        """Return the events about a pod."""
+        about = f"involvedObject.kind=Pod,involvedObject.name={pod}"
+        query = {"fieldSelector": about, "limit": str(MAX_EVENTS)}
         return self._call("GET", _path("events", namespace), query)["items"]
 
     def create_event(self, namespace: str, event: dict) -> None:

@@ -32,11 +32,11 @@ class Snapshot:
             return []
         return [pod for pod in self.pods if owner_uid(pod) == replicaset["metadata"]["uid"]]
 
-    def unready_pods(self) -> list[dict]:
-        """Return the pods that run on a node and are not ready."""
+    def troubled_pods(self) -> list[dict]:
+        """Return the pods that are on a node, and not ready or restarted."""
         active = [pod for pod in self.pods if is_active(pod)]
         scheduled = [pod for pod in active if condition(pod, "PodScheduled").get("status") == "True"]
-        return [pod for pod in scheduled if condition(pod, "Ready").get("status") == "False"]
+        return [pod for pod in scheduled if condition(pod, "Ready").get("status") == "False" or _has_restarted(pod)]
 
 
 def owner_uid(thing: dict) -> str | None:
@@ -48,6 +48,10 @@ def is_active(pod: dict) -> bool:
     """Tell whether a pod still counts: it has not ended, and is not being deleted."""
     ended = pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
     return not ended and not pod["metadata"].get("deletionTimestamp")
+
+
+def _has_restarted(pod: dict) -> bool:
+    return any(each.get("restartCount") for each in pod.get("status", {}).get("containerStatuses", []))
 
 
 def condition(thing: dict, kind: str) -> dict:

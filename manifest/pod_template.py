@@ -7,6 +7,10 @@ from datetime import UTC, datetime
 from manifest.annotations import RESTARTED_AT, UNPINNED, annotations_of
 from manifest.image_reference import ImageReference
 
+# Of a Deployment that says nothing else:
+# https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#progress-deadline-seconds
+DEFAULT_DEADLINE_SECONDS = 600
+
 _ID_FORMAT = "%Y%m%dT%H%M%S.%fZ"
 _CONTAINER_FIELDS = ("containers", "initContainers")
 
@@ -77,8 +81,12 @@ def without_own_annotations(template: dict) -> dict:
 
 
 def comparable(template: dict, digests: dict[str, str]) -> dict:
-    """Return what a pod template runs, given the digests that ran, for comparison with another."""
-    return without_own_annotations(pinned(template, digests))
+    """Return what a pod template runs, given the digests that ran, for comparison with another.
+
+    An image that carries a digest is compared without its tag: the container runtime ignores that.
+    """
+    carried = {each["name"]: each["image"].partition("@")[2] for each in containers(template) if "@" in each["image"]}
+    return without_own_annotations(pinned(template, carried | digests))
 
 
 def without_hash(template: dict) -> dict:

@@ -11,7 +11,6 @@ from cluster.api import Cluster
 from cluster.backoff import Backoff
 from cluster.snapshot import Snapshot
 from errors import NotFound, Refusal, TooSlow, Unreachable
-from manifest.annotations import ROLLED_BACK_TO, annotations_of
 from manifest.files import Manifest
 from manifest.pod_template import running_digests
 from rollout import rollback
@@ -23,7 +22,7 @@ from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
 from rollout.notify import Notifier, write_event
 from rollout.record import Record, Records, truncated
-from rollout.rollback import NothingToRollBackTo, SomethingNewer, Target
+from rollout.rollback import NothingToRollBackTo, SomethingNewer, Target, rolled_back_to
 from rollout.verdict import SUPERSEDED, Verdict
 from rollout.wording import as_line, as_message, as_text
 from settings import Settings
@@ -48,7 +47,12 @@ class Aftermath:
     def record_start(self, follower: Follower) -> None:
         """Record that a rollout has started, unless it is recorded already."""
         record = follower.record
-        if self._write(follower, lambda records: None if record.rollout.id in records else record):
+
+        def decide(records: Records) -> Record | None:
+            follower.something_works = any(each.worked for each in records.values())
+            return None if record.rollout.id in records else record
+
+        if self._write(follower, decide):
             self._event(follower, "Deploying", f"{record.cause} ({record.rollout.id})")
 
     def record_verdict(self, follower: Follower, verdict: Verdict, snapshot: Snapshot) -> tuple[bool, Target | None]:
@@ -56,7 +60,7 @@ class Aftermath:
 
         Where another replica has recorded its verdict, that one counts.
         """
-        ended = self._ended(follower.record, verdict, snapshot)
+        ended, ran = self._ended(follower.record, verdict, snapshot)
         decided: tuple[Record, Target | None] = ended, None
 
         def decide(records: Records) -> Record | None:
@@ -66,7 +70,7 @@ class Aftermath:
                 decided = known, decided[1]
                 return None
             target = self._automatic_target(ended, records, snapshot)
-            decided = truncated(_compared(ended, records, target)), target
+            decided = truncated(_compared(ended, ran, records, target)), target
             return decided[0]
 
         written = self._write(follower, decide)
@@ -164,20 +168,21 @@ class Aftermath:
 
         return self._write(follower, decide)
 
-    def _ended(self, record: Record, verdict: Verdict, snapshot: Snapshot) -> Record:
-        rollout, ran = verdict.of(record.rollout), {}
+    def _ended(self, record: Record, verdict: Verdict, snapshot: Snapshot) -> tuple[Record, dict[str, str]]:
+        """Return the record with its verdict and diagnosis, and the digests that the pods run."""
+        rollout = verdict.of(record.rollout)
+        pods = snapshot.pods_of(snapshot.replicaset_of(record.template)) if snapshot.deployment else []
+        ran, mixed = running_digests(record.template, pods)
         if verdict.phase is Phase.FAILED and snapshot.deployment:
             rollout = rollout.replace(problems=diagnose(self._cluster, record, snapshot, self._settings))
-        if verdict.phase is Phase.COMPLETE:
-            pods = snapshot.pods_of(snapshot.replicaset_of(record.template))
-            ran, mixed = running_digests(record.template, pods)
-            if mixed:
-                rollout = rollout.replace(message=f"{rollout.message}; they run different digests of one image")
+        if verdict.phase is Phase.COMPLETE and mixed:
+            rollout = rollout.replace(message=f"{rollout.message}; they run different digests of one image")
+        digests = ran if verdict.phase is Phase.COMPLETE else {}
         containers = record.template["spec"]["containers"]
         main = next((each["name"] for each in containers if each["image"] == rollout.image), None)
-        rollout = rollout.replace(digest=ran.get(main), finished_at=datetime.now(UTC))
+        rollout = rollout.replace(digest=digests.get(main), finished_at=datetime.now(UTC))
         silent = verdict.phase is Phase.SUPERSEDED or not self._notifier.wanted
-        return record.replace(rollout=rollout, digests=ran, notified=silent, claimed_at=rollout.finished_at)
+        return record.replace(rollout=rollout, digests=digests, notified=silent, claimed_at=rollout.finished_at), ran
 
     def _automatic_target(self, ended: Record, records: Records, snapshot: Snapshot) -> Target | None:
         wanted = ended.rollback_on_failure and not ended.is_rollback
@@ -211,20 +216,13 @@ class Aftermath:
         return self._ledger.change_until_reachable(manifest.namespace, manifest.name, follower.uid, decide)
 
 
-def rolled_back_to(live: dict) -> int | None:
-    """Return the revision that a live Deployment was rolled back to, by its annotation; None if it wasn't."""
-    revision = annotations_of(live).get(ROLLED_BACK_TO, "")
-    return int(revision) if revision.isdecimal() else None
-
-
-def _compared(ended: Record, records: Records, target: Target | None) -> Record:
-    """Add to a failure what the records say: what has changed since a rollout last worked, and whether to go back."""
-    if ended.rollout.phase is not Phase.FAILED:
-        return ended
+def _compared(ended: Record, ran: dict[str, str], records: Records, target: Target | None) -> Record:
+    """Add to a verdict what the records say: what has changed since a rollout last worked, and whether to go back."""
     rollout = ended.rollout
     last = next((each for each in records.values() if each.worked and each.rollout.id < rollout.id), None)
     if last:
-        rollout = rollout.replace(changes=changes(last.template, ended.template), changed_since=last.rollout.revision)
+        lines = changes(last.template, ended.template, last.digests, ran)
+        rollout = rollout.replace(changes=lines, changed_since=last.rollout.revision)
     return ended.replace(rollout=rollout, rollback="pending" if target else "none")
 
 

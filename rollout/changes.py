@@ -1,10 +1,20 @@
 """What differs between two pod templates, in words that may stand in a public log: no value of a variable. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+NO_DIGESTS: Mapping[str, str] = MappingProxyType({})
+# `sha256:` and twelve digits, as container tools show a digest.
+DIGEST_CHARACTERS = 19
 
 
-def changes(old: dict, new: dict) -> tuple[str, ...]:
-    """List what changed from one pod template to another: images, commands, resources, probes, names of variables."""
+def changes(
+    old: dict, new: dict, old_digests: Mapping[str, str] = NO_DIGESTS, new_digests: Mapping[str, str] = NO_DIGESTS
+) -> tuple[str, ...]:
+    """List what changed from one pod template to another: images, commands, resources, probes, names of variables.
+
+    The digests are those that ran, by container: they show a tag that was moved.
+    """
     before, after = _containers(old), _containers(new)
     several = len(before | after) > 1
     lines = []
@@ -16,6 +26,9 @@ def changes(old: dict, new: dict) -> tuple[str, ...]:
             lines.append(f"container {name} is new, image {after[name].get('image')}")
         else:
             lines += [prefix + line for line in _container_changes(before[name], after[name])]
+            image, digests = after[name].get("image"), [each.get(name) for each in (old_digests, new_digests)]
+            if image == before[name].get("image") and None not in digests and digests[0] != digests[1]:
+                lines.append(f"{prefix}image {image}: {' -> '.join(each[:DIGEST_CHARACTERS] for each in digests)}")
     return (*lines, *_pod_changes(old.get("spec", {}), new.get("spec", {})))
 
 

@@ -1,15 +1,15 @@
 """Why a rollout has failed, gathered before a rollback destroys the evidence."""
 
 import logging
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from cluster.api import Cluster
 from cluster.snapshot import Snapshot
 from errors import Refusal
 from rollout.model import PodProblem
+from rollout.pod_rules import NEVER_STARTS, PodRules
+from rollout.problems import last_resorts, problems_of
 from rollout.record import Record
-from rollout.verdict import judge
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 MAX_PODS = MAX_LOGS = 2
 
 
-def read_warnings(cluster: Cluster, snapshot: Snapshot) -> list[dict]:
-    """Return the warning events about some unready pods; none if they can't be read: the verdict doesn't need them."""
+def read_events(cluster: Cluster, snapshot: Snapshot) -> list[dict]:
+    """Return the events about some troubled pods; none if they can't be read: the verdict doesn't need them."""
     found: list[dict] = []
-    for pod in snapshot.unready_pods()[:MAX_PODS]:
+    for pod in snapshot.troubled_pods()[:MAX_PODS]:
         try:
-            found += cluster.warnings(pod["metadata"]["namespace"], pod["metadata"]["name"])
+            found += cluster.pod_events(pod["metadata"]["namespace"], pod["metadata"]["name"])
         except Refusal as error:
             log.warning("events can't be read: %s", error, extra={"namespace": pod["metadata"]["namespace"]})
     return found
@@ -31,12 +31,13 @@ def read_warnings(cluster: Cluster, snapshot: Snapshot) -> list[dict]:
 
 def diagnose(cluster: Cluster, record: Record, snapshot: Snapshot, settings: Settings) -> tuple[PodProblem, ...]:
     """Return the problems of a failure with what the events add, and with the last log lines of crashed containers."""
-    snapshot = replace(snapshot, events=read_warnings(cluster, snapshot))
-    now, started = datetime.now(UTC), record.rollout.started_at
+    rules = PodRules(read_events(cluster, snapshot), datetime.now(UTC), settings.settle_seconds)
+    problems = problems_of(snapshot, record.template, rules) or last_resorts(snapshot, record.template)
     found, logs = [], 0
-    for problem in judge(record.template, snapshot, now, settings.settle_seconds, started).problems:
+    for problem in problems:
         lines: list[str] = []
-        if problem.exit_code is not None and settings.log_tail_lines and logs < MAX_LOGS:
+        has_run = problem.exit_code is not None and problem.reason not in NEVER_STARTS
+        if has_run and settings.log_tail_lines and logs < MAX_LOGS:
             logs += 1
             lines = _last_lines(cluster, record.rollout.namespace, problem, snapshot, settings.log_tail_lines)
         found.append(problem.replace(logs=tuple(lines)))
@@ -51,8 +52,12 @@ def _last_lines(cluster: Cluster, namespace: str, problem: PodProblem, snapshot:
     previous = "terminated" not in container.get("state", {}) and container.get("restartCount", 0) > 0
     for instance in (previous, not previous):
         try:
-            if lines := cluster.read_log(namespace, problem.pod, problem.container, instance, count):
-                return lines
+            lines = cluster.read_log(namespace, problem.pod, problem.container, instance, count)
         except Refusal as error:
             log.info("no log of %s: %s", problem.pod, error, extra={"namespace": namespace})
+            continue
+        # The kubelet answers 200 with this sentence where the log is gone:
+        # https://github.com/kubernetes/kubernetes/blob/master/pkg/kubelet/kuberuntime/kuberuntime_container.go
+        if not (len(lines) == 1 and lines[0].startswith("unable to retrieve container logs for ")):
+            return lines or ["no output"]
     return []

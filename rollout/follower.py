@@ -11,7 +11,8 @@ from cluster.snapshot import Snapshot
 from cluster.watch import View
 from errors import Refusal, Unreachable
 from manifest.files import Manifest
-from rollout.diagnosis import read_warnings
+from manifest.pod_template import is_rollout_id
+from rollout.diagnosis import read_events
 from rollout.model import Phase, Rollout
 from rollout.record import Record
 from rollout.verdict import Verdict, judge
@@ -34,6 +35,8 @@ class Follower:
 
     def __init__(self, cluster: Cluster, settle_seconds: int, manifest: Manifest, live: dict, record: Record) -> None:
         self.manifest, self.record, self.is_superseded = manifest, record, False
+        # Whether an earlier rollout of the Deployment worked; what the record says, for who follows to set.
+        self.something_works = False
         self.uid, self._generation = live["metadata"]["uid"], live["metadata"]["generation"]
         self._cluster, self._settle_seconds, self._changed = cluster, settle_seconds, threading.Condition()
         self._events: list[dict] = []
@@ -74,8 +77,14 @@ class Follower:
         """
         while True:
             snapshot, record = self._look(view, until), self.record
-            now, started = datetime.now(UTC), record.rollout.started_at
-            verdict = judge(record.template, snapshot, now, self._settle_seconds, started)
+            verdict = judge(
+                record.template,
+                snapshot,
+                now=datetime.now(UTC),
+                settle=self._settle_seconds,
+                started=record.rollout.started_at if is_rollout_id(record.rollout.id) else None,
+                something_works=self.something_works,
+            )
             good_or_gone = verdict.phase is Phase.COMPLETE or snapshot.deployment is None
             if good_or_gone and not self._is_current(snapshot, view):
                 continue
@@ -120,9 +129,9 @@ class Follower:
     def _wait_for_change(self, view: View, verdict: Verdict, snapshot: Snapshot, until: float) -> None:
         """Wait until something changes, or time alone may change the verdict; read events when they are due."""
         wakes = [until - time.monotonic(), math.inf if verdict.look_again is None else verdict.look_again]
-        if verdict.phase is Phase.PROGRESSING and snapshot.unready_pods():
+        if verdict.phase is Phase.PROGRESSING and snapshot.troubled_pods():
             if time.monotonic() >= self._next_warnings:
-                self._events = read_warnings(self._cluster, snapshot)
+                self._events = read_events(self._cluster, snapshot)
                 self._warnings_pause *= 2
                 self._next_warnings = time.monotonic() + self._warnings_pause
                 return

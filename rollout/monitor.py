@@ -14,7 +14,7 @@ from errors import NotFound, Refusal, TooSlow, Unreachable
 from manifest.files import Manifest
 from manifest.pod_template import is_rollout_id, rollout_id_of
 from rollout import rollback
-from rollout.aftermath import MAX_NOTIFYING_SECONDS, Aftermath, rolled_back_to
+from rollout.aftermath import MAX_NOTIFYING_SECONDS, Aftermath
 from rollout.follower import Follower
 from rollout.followers import Followers, Key
 from rollout.ledger import Ledger
@@ -86,7 +86,7 @@ class Monitor:
         if asked:
             return self._aftermath.record_superseded(manifest, live, rollout_id), self.recorded(manifest)
         if found is None:
-            foreign = self._watch_foreign(manifest, live, seconds)
+            foreign = self._watch_foreign(manifest, live, records, seconds)
             if rollout_id in (None, foreign.id):
                 return foreign, records
         raise NotFound(f"no rollout {rollout_id} of {manifest.name} is known")
@@ -122,7 +122,7 @@ class Monitor:
         return Follower(self._cluster, self._settings.settle_seconds, manifest, live, record)
 
     def _start_rollback(self, manifest: Manifest, live: dict) -> Follower:
-        return self.start(manifest, live, new_record(live, rolled_back_to=rolled_back_to(live)))
+        return self.start(manifest, live, new_record(live, rolled_back_to=rollback.rolled_back_to(live)))
 
     # In a thread for each rollout
 
@@ -194,7 +194,7 @@ class Monitor:
         record = records.get(rollout_id)
         if record is None:
             # The process that sent it died before it could record it.
-            back = rolled_back_to(live)
+            back = rollback.rolled_back_to(live)
             automatic = self._settings.rollback_on_failure and back is None
             record = new_record(live, rollback_on_failure=automatic, rolled_back_to=back)
         elif record.template != template:
@@ -222,11 +222,13 @@ class Monitor:
                 if self._finishing.setdefault(key, follower) is follower:
                     threading.Thread(target=self._finish, args=(follower,), daemon=True).start()
 
-    def _watch_foreign(self, manifest: Manifest, live: dict, seconds: float) -> Rollout:
+    def _watch_foreign(self, manifest: Manifest, live: dict, records: Records, seconds: float) -> Rollout:
         """Watch a rollout that another client started, such as `kubectl set image`; nothing of it is recorded."""
         record = foreign_record(live, "", parse_time(live["metadata"]["creationTimestamp"]))
         with self._watches.of(manifest.namespace, manifest.name) as view:
-            verdict, snapshot = self._follower(manifest, live, record).follow(view, time.monotonic() + seconds)
+            follower = self._follower(manifest, live, record)
+            follower.something_works = any(each.worked for each in records.values())
+            verdict, snapshot = follower.follow(view, time.monotonic() + seconds)
         rollout, replicaset = (
             verdict.of(record.rollout),
             snapshot.deployment and snapshot.replicaset_of(record.template),

@@ -32,8 +32,9 @@ class Record(Frozen):
 
     @property
     def worked(self) -> bool:
-        """Whether it is one to go back to."""
-        return self.rollout.phase is Phase.COMPLETE and self.rollout.revision is not None
+        """Whether it is one to go back to: complete, and pods of it ran."""
+        rollout = self.rollout
+        return rollout.phase is Phase.COMPLETE and rollout.revision is not None and rollout.replicas.desired > 0
 
     @property
     def is_unfinished(self) -> bool:
@@ -64,8 +65,9 @@ def new_record(
     """Make the record of the rollout that starts with a Deployment as the API server answered it."""
     rollout_id = rollout_id_of(live["spec"]["template"])
     record = foreign_record(live, rollout_id, time_of(rollout_id), image)
-    rollout = record.rollout.replace(rolled_back_to=rolled_back_to)
-    is_rollback = rolled_back_to is not None
+    rollout, is_rollback = record.rollout.replace(rolled_back_to=rolled_back_to), rolled_back_to is not None
+    if is_rollback:
+        rollout = rollout.replace(message=f"the rollback to revision {rolled_back_to} has begun; {rollout.message}")
     return record.replace(rollout=rollout, rollback_on_failure=rollback_on_failure, is_rollback=is_rollback)
 
 

@@ -17,7 +17,7 @@ def check_rights(cluster: Cluster, manifest: Manifest) -> None:
         only = name if kind == "deployments" else None
         listed = cluster.list_all(kind, namespace, {"auto-deployer/check": "none"}, only)
         cluster.watch(kind, namespace, listed["metadata"]["resourceVersion"], only).close()
-    cluster.warnings(namespace, name)
+    cluster.pod_events(namespace, name)
     with suppress(NotFound, Invalid):
         cluster.read_log(namespace, f"{name}-auto-deployer-check", name, previous=False, lines=1)
     Ledger(cluster).read(namespace, name)

@@ -7,6 +7,7 @@ import deployment_spec
 from cluster.api import Cluster
 from cluster.snapshot import Snapshot, owner_uid, revision_of
 from errors import Conflict, NotFound
+from manifest.annotations import ROLLED_BACK_TO, annotations_of
 from manifest.files import Manifest
 from manifest.pod_template import comparable, new_rollout_id, rollout_id_of, running_digests, without_hash
 from rollout.record import Records
@@ -16,6 +17,12 @@ class NothingToRollBackTo(Conflict):
     """No rollout is known that one could go back to."""
 
     reason = "NothingToRollBackTo"
+
+
+class AlreadyRolledBack(Conflict):
+    """The newest deploy has failed and was rolled back by itself: one more rollback would go too far."""
+
+    reason = "AlreadyRolledBack"
 
 
 class SomethingNewer(Conflict):
@@ -46,6 +53,12 @@ def read_snapshot(cluster: Cluster, manifest: Manifest) -> Snapshot:
     return Snapshot(live, *owned, events=[])
 
 
+def rolled_back_to(live: dict) -> int | None:
+    """Return the revision that a live Deployment was rolled back to, by its annotation; None if it wasn't."""
+    revision = annotations_of(live).get(ROLLED_BACK_TO, "")
+    return int(revision) if revision.isdecimal() else None
+
+
 def read_live(cluster: Cluster, manifest: Manifest) -> dict:
     """Return the live Deployment. Raises NotFound when there is none."""
     live = cluster.read_deployment(manifest.namespace, manifest.name)
@@ -73,11 +86,27 @@ def choose_target(records: Records, snapshot: Snapshot, revision: int | None = N
         if comparable(record.template, record.digests) == running:
             raise NothingToRollBackTo(f"revision {revision} is what runs")
         return Target(record.template, record.digests, revision)
+    if not automatic:
+        _refuse_second_rollback(records, snapshot.deployment)
     for record in records.values():
         before = known is None or record.rollout.id < known.rollout.id
         if record.worked and before and comparable(record.template, record.digests) != running:
             return Target(record.template, record.digests, record.rollout.revision)
     return _previous_replicaset(records, snapshot, running, automatic)
+
+
+def _refuse_second_rollback(records: Records, live: dict) -> None:
+    """Raise AlreadyRolledBack when the live Deployment is the automatic rollback of the newest deploy."""
+    template = live["spec"]["template"]
+    live_id, back = rollout_id_of(template) or "", rolled_back_to(live)
+    known = records.get(live_id)
+    older = [record for rollout_id, record in records.items() if rollout_id < live_id]
+    if back is None or not older or older[0].rollback == "none" or (known and known.template != template):
+        return
+    others = [str(each.rollout.revision) for each in older if each.worked and each.rollout.revision != back]
+    further = f'choose with "revision": {", ".join(others)}' if others else "no other revision that worked is recorded"
+    failed = older[0].rollout.revision
+    raise AlreadyRolledBack(f"revision {failed} has failed and is rolled back to revision {back} already; {further}")
 
 
 def send(cluster: Cluster, manifest: Manifest, target: Target, cause: str | None, over: dict | None = None) -> dict:

@@ -1,18 +1,17 @@
 """The verdict: from what the API server answers, and the time, to a phase and the problems of pods. Pure."""
 
+import math
 import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from cluster.snapshot import Snapshot, condition, is_active, revision_of
+from manifest.pod_template import DEFAULT_DEADLINE_SECONDS, containers
 from rollout.model import Phase, PodProblem, Replicas, Rollout
 from rollout.pod_rules import PodRules, parse_time
-from rollout.problems import problems_of
+from rollout.problems import last_resorts, problems_of
 
 SUPERSEDED = "the Deployment got another pod template meanwhile"
-MAX_PROBLEMS = 5
-# https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#progress-deadline-seconds
-DEFAULT_DEADLINE_SECONDS = 600
 
 _ADMISSION = re.compile(r"violates PodSecurity|denied the request|denied request")
 
@@ -39,15 +38,28 @@ class Verdict:
         )
 
 
-def judge(template: dict, snapshot: Snapshot, now: datetime, settle: int, started: datetime) -> Verdict:
-    """Judge the rollout of `template`, which is as the API server answered it; `settle` is in seconds."""
+def judge(
+    template: dict,
+    snapshot: Snapshot,
+    now: datetime,
+    settle: int,
+    started: datetime | None,
+    something_works: bool = False,
+) -> Verdict:
+    """Judge the rollout of `template`, which is as the API server answered it; `settle` is in seconds.
+
+    `started` is None for a rollout that another client started: such a one has no deadline by our own clock.
+    `something_works`: an earlier rollout of this Deployment is known to have worked.
+    """
     deployment = snapshot.deployment
     if deployment is None or deployment["metadata"].get("deletionTimestamp"):
         deleted = PodProblem(reason="Deleted", message="deleted")
         return Verdict(Phase.FAILED, "was deleted", problems=(deleted,))
     replicaset = snapshot.replicaset_of(template)
     pods = snapshot.pods_of(replicaset)
-    rules = PodRules(snapshot.events, now, settle)
+    probed = (each for each in containers(template) if "readinessProbe" in each or "startupProbe" in each)
+    works = something_works or _another_serves(snapshot, replicaset)
+    rules = PodRules(snapshot.events, now, settle, started, works, frozenset(each["name"] for each in probed))
     counts = _counts(deployment, replicaset, pods)
     verdict = Verdict(Phase.PROGRESSING, "Kubernetes hasn't begun yet", revision_of(replicaset), counts)
     # Until the controller has seen the change, all its numbers are about the Deployment as it was before.
@@ -60,11 +72,21 @@ def judge(template: dict, snapshot: Snapshot, now: datetime, settle: int, starte
         return replace(verdict, phase=Phase.PAUSED, message=message)
     if counts.desired == 0:
         return replace(verdict, phase=Phase.COMPLETE, message="no replicas are wanted")
-    verdict = replace(verdict, problems=tuple(problems_of(replicaset, pods, rules))[:MAX_PROBLEMS])
+    verdict = replace(verdict, problems=problems_of(snapshot, template, rules))
     active = [pod for pod in pods if is_active(pod)]
-    if message := _failure(deployment, replicaset, active, rules, started):
-        return replace(verdict, phase=Phase.FAILED, message=message)
-    return _progress(verdict, deployment, active, rules, started)
+    if message := _failure(deployment, replicaset, active, rules):
+        verdict = replace(verdict, phase=Phase.FAILED, message=message)
+    else:
+        verdict = _progress(verdict, deployment, active, rules)
+    if verdict.phase is Phase.FAILED and not verdict.problems:
+        return replace(verdict, problems=last_resorts(snapshot, template))
+    return verdict
+
+
+def _another_serves(snapshot: Snapshot, replicaset: dict | None) -> bool:
+    """Tell whether the pods of another ReplicaSet serve."""
+    others = [each for each in snapshot.replicasets if each is not replicaset]
+    return any(each.get("status", {}).get("availableReplicas", 0) > 0 for each in others)
 
 
 def _counts(deployment: dict, replicaset: dict | None, pods: list[dict]) -> Replicas:
@@ -76,12 +98,11 @@ def _counts(deployment: dict, replicaset: dict | None, pods: list[dict]) -> Repl
     )
 
 
-def _failure(
-    deployment: dict, replicaset: dict | None, active: list[dict], rules: PodRules, started: datetime
-) -> str | None:
+def _failure(deployment: dict, replicaset: dict | None, active: list[dict], rules: PodRules) -> str | None:
     """Say why a rollout has failed, before its time is up by our own clock; None if it hasn't."""
     # An older condition is about the rollout before. Kubernetes cuts its times off to whole seconds.
-    is_ours = _last_progress(deployment, started) >= started.replace(microsecond=0)
+    updated, started = _last_progress(deployment), rules.started
+    is_ours = started is None or updated is None or updated >= started.replace(microsecond=0)
     if is_ours and condition(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded":
         return f"made no progress for {_deadline_seconds(deployment)} s"
     if _ADMISSION.search(condition(replicaset or {}, "ReplicaFailure").get("message", "")):
@@ -91,7 +112,7 @@ def _failure(
     return None
 
 
-def _progress(verdict: Verdict, deployment: dict, active: list[dict], rules: PodRules, started: datetime) -> Verdict:
+def _progress(verdict: Verdict, deployment: dict, active: list[dict], rules: PodRules) -> Verdict:
     """Say how far a rollout is that hasn't failed yet: complete, progressing, or failed because its time is up."""
     counts = verdict.replicas
     message, settled_in = _how_far(counts, deployment.get("status", {}), active, rules)
@@ -100,12 +121,19 @@ def _progress(verdict: Verdict, deployment: dict, active: list[dict], rules: Pod
         counts = counts.replace(available=counts.updated)
         message = f"{_pods(counts.desired)} ready"
         return replace(verdict, phase=Phase.COMPLETE, message=message, replicas=counts, problems=())
-    seconds = _deadline_seconds(deployment) + rules.settle
-    left = seconds - (rules.now - max(_last_progress(deployment, started), started)).total_seconds()
+    was_available = condition(deployment, "Progressing").get("reason") == "NewReplicaSetAvailable"
+    if rules.started is None and was_available and any(map(rules.is_settled, active)):
+        # A foreign rollout that was complete once stays so while it is scaled.
+        return replace(verdict, phase=Phase.COMPLETE, message=message)
+    seconds, left = _deadline_seconds(deployment) + rules.settle, math.inf
+    if rules.started:
+        since = max(_last_progress(deployment) or rules.started, rules.started)
+        left = seconds - (rules.now - since).total_seconds()
     if left <= 0:
         return replace(verdict, phase=Phase.FAILED, message=f"made no progress for {seconds} s")
     waits = [left, settled_in, *(rules.seconds_to_create(pod) for pod in active)]
-    return replace(verdict, message=message, look_again=min(each for each in waits if each is not None))
+    look_again = min(each for each in waits if each is not None)
+    return replace(verdict, message=message, look_again=None if look_again == math.inf else look_again)
 
 
 def _how_far(counts: Replicas, status: dict, active: list[dict], rules: PodRules) -> tuple[str, float | None]:
@@ -124,9 +152,9 @@ def _how_far(counts: Replicas, status: dict, active: list[dict], rules: PodRules
     return f"{who} ready; watching {them} for {max(1, round(left))} s more", left
 
 
-def _last_progress(deployment: dict, started: datetime) -> datetime:
+def _last_progress(deployment: dict) -> datetime | None:
     updated = condition(deployment, "Progressing").get("lastUpdateTime")
-    return parse_time(updated) if updated else started
+    return parse_time(updated) if updated else None
 
 
 def _deadline_seconds(deployment: dict) -> int:
