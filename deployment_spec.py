@@ -41,11 +41,12 @@ def build(manifest: Manifest, signal: Signal, rollout_id: str, live: dict | None
     template = body["spec"]["template"]
     for container in _containers_to_change(signal, template, manifest.name):
         container["image"] = signal.image
-    _annotate(template, RESTARTED_AT, rollout_id)
-    _annotate(body, CHANGE_CAUSE, signal.cause or f"deploy {signal.image or containers(template)[0]['image']}")
+    template.setdefault("metadata", {}).setdefault("annotations", {})[RESTARTED_AT] = rollout_id
+    annotations = body["metadata"].setdefault("annotations", {})
+    annotations[CHANGE_CAUSE] = signal.cause or f"deploy {signal.image or containers(template)[0]['image']}"
     if live is None:
         return V1Deployment.model_validate(body)
-    body["metadata"]["annotations"][ROLLED_BACK_TO] = None
+    annotations[ROLLED_BACK_TO] = None
     # If the manifest doesn't set `replicas`, a HorizontalPodAutoscaler or `kubectl scale` does: keep their number.
     return {**body, "spec": {"$patch": "replace", "replicas": live["spec"].get("replicas", 1), **body["spec"]}}
 
@@ -81,8 +82,8 @@ def runs_image(manifest: Manifest, live: dict | None, image: str) -> bool:
     if source is None:
         return False
     template = source["spec"]["template"]
-    names = images_of(template) | ({} if manifest.body else unpinned_images(template))
-    references = [ImageReference.parse(name, tag_required=False) for name in names.values() if repository_of(name)]
+    images = images_of(template) | ({} if manifest.body else unpinned_images(template))
+    references = [ImageReference.parse(each, tag_required=False) for each in images.values() if repository_of(each)]
     wanted = ImageReference.parse(image)
     found = [(each.repository, each.tag or "latest", each.digest) for each in references]
     return (wanted.repository, wanted.tag, None) in found
@@ -97,23 +98,19 @@ def _patch_without_spec(manifest: Manifest, signal: Signal, rollout_id: str, liv
     template = live["spec"]["template"]
     # A rollback has pinned the images. The next signal ends that: each container gets the signal's image, or the image
     # that it had before.
-    images = images_of(template)
     changed = unpinned_images(template)
     changed |= {each["name"]: signal.image for each in _containers_to_change(signal, template, manifest.name)}
     pod = {}
     for field in CONTAINER_FIELDS:
         names = [each["name"] for each in template["spec"].get(field) or [] if each["name"] in changed]
-        pod |= {field: [{"name": name, "image": changed[name]} for name in names]} if names else {}
-    first = next(iter(images))
-    cause = signal.cause or f"deploy {signal.image or (images | changed)[first]}"
+        if names:
+            pod[field] = [{"name": name, "image": changed[name]} for name in names]
+    first = containers(template)[0]
+    cause = signal.cause or f"deploy {signal.image or changed.get(first['name'], first['image'])}"
     return {
         "metadata": {"annotations": {CHANGE_CAUSE: cause, ROLLED_BACK_TO: None}},
         "spec": {"template": {"metadata": {"annotations": {RESTARTED_AT: rollout_id, UNPINNED: None}}, "spec": pod}},
     }
-
-
-def _annotate(thing: dict, annotation: str, value: str) -> None:
-    thing.setdefault("metadata", {}).setdefault("annotations", {})[annotation] = value
 
 
 def _containers_to_change(signal: Signal, template: dict, deployment: str) -> list[dict]:
