@@ -1,10 +1,10 @@
 """What a signal does. This is the one door from the HTTP side to the cluster and to the rollouts in it."""
 
 import logging
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from kubernetes.client import V1Deployment
 
@@ -33,12 +33,11 @@ class DuplicateWebhook(Exception):
     """Another webhook of the same push has started the rollout already."""
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """Hold a rollout, and the recorded rollouts of the same Deployment, the newest first."""
 
     rollout: Rollout
-    history: Records = field(default_factory=dict)
+    history: Records
 
 
 class Deployer:
@@ -66,15 +65,14 @@ class Deployer:
 
     def deploy(self, name: str, signal: Signal) -> Report:
         """Deploy, and report the rollout at its start. Raises a Refusal."""
-        manifest = self.load(name)
-        return self._follow(name, manifest, signal, self._apply(manifest, signal))
+        return self._deploy(name, self.load(name), signal)
 
     def rehearse(self, name: str, signal: Signal) -> Report:
         """Let the API server check a deploy without changing anything. Raises a Refusal."""
         live = self._apply(self.load(name), replace(signal, dry_run=True))
         rollout = new_record(live, signal.image).rollout
         message = "dry run: the API server accepts it all, and nothing was changed"
-        return Report(rollout.replace(phase=Phase.COMPLETE, message=message, finished_at=rollout.started_at))
+        return Report(rollout.replace(phase=Phase.COMPLETE, message=message, finished_at=rollout.started_at), {})
 
     def roll_back(self, name: str, signal: Signal) -> Report:
         """Go back to the last rollout that worked, or to a revision, and report the new rollout. Raises a Refusal."""
@@ -99,40 +97,34 @@ class Deployer:
         live = self._cluster.read_deployment(manifest.namespace, manifest.name) if manifest.body is None else None
         if not deployment_spec.runs_image(manifest, live, image):
             return None
-        records = self._monitor.recorded(manifest)
+        return self._deploy(name, manifest, Signal(cause=cause), self._monitor.recorded(manifest))
 
-        def refuse_duplicate(live: dict | None) -> None:
-            if _has_just_started(cause, live, records):
-                raise DuplicateWebhook
+    def _deploy(self, name: str, manifest: Manifest, signal: Signal, recorded: Records | None = None) -> Report:
+        live = self._apply(manifest, signal, recorded)
+        automatic = signal.rollback_on_failure
+        record = new_record(live, signal.image, self._settings.rollback_on_failure if automatic is None else automatic)
+        started = record.rollout
+        log.info("Deployment %s/%s: %s", started.namespace, started.deployment, record.cause, extra=started.log_fields)
+        return self._report(self._monitor.start(name, manifest, live, record))
 
-        signal = Signal(cause=cause)
-        return self._follow(name, manifest, signal, self._apply(manifest, signal, refuse_duplicate))
-
-    def _apply(self, manifest: Manifest, signal: Signal, check: Callable[[dict | None], None] | None = None) -> dict:
+    def _apply(self, manifest: Manifest, signal: Signal, recorded: Records | None = None) -> dict:
+        """Send a deploy; with `recorded`, raise DuplicateWebhook where one with its cause has just started."""
         rollout_id = new_rollout_id()
 
         def build(live: dict | None) -> V1Deployment | dict:
             body = deployment_spec.build(manifest, signal, rollout_id, live)
-            if check:
-                check(live)
-            if check and live:
-                # The API server then refuses the patch if the Deployment changes after the check.
-                body["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
+            if recorded is not None:
+                if _has_just_started(signal.cause, live, recorded):
+                    raise DuplicateWebhook
+                if live:
+                    # The API server then refuses the patch if the Deployment changes after the check.
+                    body["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
             return body
 
         try:
             return self._cluster.apply(manifest.namespace, manifest.name, build, signal.dry_run)
         except Invalid as error:
             raise Invalid(f"{manifest.file}: {error}", error.reason) from error
-
-    def _follow(self, name: str, manifest: Manifest, signal: Signal, live: dict) -> Report:
-        automatic = self._settings.rollback_on_failure
-        if signal.rollback_on_failure is not None:
-            automatic = signal.rollback_on_failure
-        record = new_record(live, signal.image, automatic)
-        started = record.rollout
-        log.info("Deployment %s/%s: %s", started.namespace, started.deployment, record.cause, extra=started.log_fields)
-        return self._report(self._monitor.start(name, manifest, live, record))
 
     def _report(self, follower: Follower) -> Report:
         # What the monitor knows costs no call, so that a signal is answered at once.

@@ -29,7 +29,7 @@ def roll_back(name: str | None = None) -> Response:
     """Roll back to the last rollout that worked, or to a revision."""
     fields = parsing.read_fields(request)
     name = _required(name, fields)
-    signal = parsing.read_rollback(fields)
+    signal = parsing.read_signal(fields, parsing.RollbackFields)
     report = parts().deployer.roll_back(name, signal)
     return shown(name, report.rollout.id, signal.wait) if signal.wait else answers.applied(report)
 
