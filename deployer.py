@@ -2,7 +2,6 @@
 
 import logging
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ from kubernetes.client import V1Deployment
 import deployment_spec
 from cluster.api import Cluster
 from deployment_spec import Signal
-from errors import Invalid, NotFound
+from errors import Invalid, NotFound, Refusal
 from manifest import files
 from manifest.annotations import CHANGE_CAUSE, annotations_of
 from manifest.files import Manifest
@@ -64,15 +63,8 @@ class Deployer:
         return found
 
     def deploy(self, name: str, signal: Signal) -> Report:
-        """Deploy, and report the rollout at its start. Raises a Refusal."""
+        """Deploy, and report the rollout at its start; a dry run changes nothing. Raises a Refusal."""
         return self._deploy(name, self.load(name), signal)
-
-    def rehearse(self, name: str, signal: Signal) -> Report:
-        """Let the API server check a deploy without changing anything. Raises a Refusal."""
-        live = self._apply(self.load(name), replace(signal, dry_run=True))
-        rollout = new_record(live, signal.image).rollout
-        message = "dry run: the API server accepts it all, and nothing was changed"
-        return Report(rollout.replace(phase=Phase.COMPLETE, message=message, finished_at=rollout.started_at), {})
 
     def roll_back(self, name: str, signal: Signal) -> Report:
         """Go back to the last rollout that worked, or to a revision, and report the new rollout. Raises a Refusal."""
@@ -82,10 +74,14 @@ class Deployer:
         """Report a rollout, without an id the newest, when it has ended or after so many seconds. Raises a Refusal."""
         return Report(*self._monitor.show(name, self.load(name), rollout_id, seconds))
 
-    def check(self, name: str) -> None:
-        """Try everything that a deploy needs, as a dry run. Raises the Refusal that a signal would get."""
-        self.rehearse(name, Signal())
-        check_rights(self._cluster, self.load(name))
+    def check(self, name: str) -> list[str]:
+        """Try everything that a deploy needs, as a dry run; return a sentence for each problem."""
+        try:
+            self.deploy(name, Signal(dry_run=True))
+            check_rights(self._cluster, self.load(name))
+        except Refusal as refusal:
+            return str(refusal).splitlines()
+        return []
 
     def deploy_pushed(self, name: str, image: str, cause: str) -> Report | None:
         """Deploy if the deployment runs the image that was pushed, and report the rollout; else return None.
@@ -104,6 +100,9 @@ class Deployer:
         automatic = signal.rollback_on_failure
         record = new_record(live, signal.image, self._settings.rollback_on_failure if automatic is None else automatic)
         started = record.rollout
+        if signal.dry_run:
+            message = "dry run: the API server accepts it all, and nothing was changed"
+            return Report(started.replace(phase=Phase.COMPLETE, message=message, finished_at=started.started_at), {})
         log.info("Deployment %s/%s: %s", started.namespace, started.deployment, record.cause, extra=started.log_fields)
         return self._report(self._monitor.start(name, manifest, live, record))
 

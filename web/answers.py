@@ -18,13 +18,7 @@ from web.parts import parts
 log = logging.getLogger(__name__)
 blueprint = Blueprint("answers", __name__)
 
-STATUS_OF = {
-    Phase.COMPLETE: 200,
-    Phase.PROGRESSING: 202,
-    Phase.SUPERSEDED: 409,
-    Phase.PAUSED: 409,
-    Phase.FAILED: 424,
-}
+STATUS_OF = {Phase.COMPLETE: 200, Phase.PROGRESSING: 202, Phase.SUPERSEDED: 409, Phase.PAUSED: 409, Phase.FAILED: 424}
 RETRY_AFTER_SECONDS = 5
 _HTTP_SENTENCES = {404: "there is nothing at this path; signals go to /deployment or /deployment/NAME"}
 

@@ -20,13 +20,9 @@ UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 # What AcrylicShrimp/webhook-action 1.0.4 sends: its input pasted, unescaped, between `{ "data": "` and `" }`.
 # https://github.com/AcrylicShrimp/webhook-action/blob/master/entrypoint.sh
 _PASTED = re.compile(r'[ \t\r\n]*\{[ \t\r\n]*"data"[ \t\r\n]*:[ \t\r\n]*"(.*)"[ \t\r\n]*\}[ \t\r\n]*', re.DOTALL)
+_WHOLE = "a whole number, 1 or more"
 # By the type of pydantic's error.
-_MUST_BE = {
-    "is_instance_of": "text",
-    "bool_type": "true or false",
-    "int_type": "a whole number, 1 or more",
-    "greater_than": "a whole number, 1 or more",
-}
+_MUST_BE = {"is_instance_of": "text", "bool_type": "true or false", "int_type": _WHOLE, "greater_than": _WHOLE}
 
 
 def wait_seconds(value: object) -> float:
@@ -107,10 +103,9 @@ def read_fields(request: Request) -> dict:
 def read_wait_argument(request: Request) -> float:
     """Read `?wait=` from the URL: a number of seconds, or true. Raises BadRequest."""
     text = request.args.get("wait", "false").lower()
-    if text in ("true", "false"):
-        return wait_seconds(text == "true")
     # float() alone would also accept infinities and underscores.
-    return wait_seconds(float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else None)
+    number = float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else None
+    return wait_seconds({"true": True, "false": False}.get(text, number))
 
 
 def read_passwords(request: Request, fields: dict | None = None) -> list[bytes]:

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from errors import Invalid, NotFound, Refusal
+from errors import Invalid, NotFound
 from web import answers
 from web.parts import grants, parts
 
@@ -44,17 +44,9 @@ def check(name: str | None = None) -> Response:
         raise Invalid("there is no deployment to check; put a manifest NAME.yaml into DEPLOYMENTS_DIR")
     checks, lines = [], []
     for each in names:
-        problems = _problems(each)
+        problems = parts().deployer.check(each)
         checks.append({"deployment": each, "ok": not problems, "problems": problems})
         lines += [f"error: {each}: {problem}" for problem in problems] or [f"ok: {each}: a deploy would work"]
     if all(each["ok"] for each in checks):
         return answers.answer(200, {"checks": checks}, "\n".join(lines))
     return answers.error(422, "\n".join(lines), "Invalid", checks=checks)
-
-
-def _problems(name: str) -> list[str]:
-    try:
-        parts().deployer.check(name)
-    except Refusal as refusal:
-        return str(refusal).splitlines()
-    return []

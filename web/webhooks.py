@@ -25,14 +25,12 @@ HOSTS = ("hub.docker.com", "registry.hub.docker.com")
 
 @dataclass(frozen=True)
 class Push:
-    """Say which image was pushed, as in `acme/web:latest`.
-
-    `reference` has its registry too, since a repository's name may look like one. `cause` is the change-cause, which is
-    the same for every webhook of one push.
-    """
+    """Say which image was pushed, as in `acme/web:latest`."""
 
     image: str
+    # With its registry, since a repository's name may look like one.
     reference: str
+    # The change-cause, which is the same for every webhook of one push.
     cause: str
 
     @classmethod
@@ -59,7 +57,9 @@ def redeploy(token: str) -> Response:
     outcomes, refusals = [], []
     for name in parts().deployer.configured():
         try:
-            report = parts().deployer.deploy_pushed(name, push.reference, push.cause)
+            if report := parts().deployer.deploy_pushed(name, push.reference, push.cause):
+                rollout_id = report.rollout.id
+                outcomes.append(_outcome(name, "deploying", f"deploying, id {rollout_id}", rollout_id))
         except DuplicateWebhook:
             outcomes.append(_outcome(name, "already", "already deploying, for another webhook of this push"))
         except Refusal as refusal:
@@ -67,10 +67,6 @@ def redeploy(token: str) -> Response:
             log.warning("the push of %s doesn't deploy %s: %s", push.image, name, refusal, extra={"deployment": name})
             outcomes.append(_outcome(name, "refused", str(refusal)))
             refusals.append(refusal)
-        else:
-            if report:
-                rollout_id = report.rollout.id
-                outcomes.append(_outcome(name, "deploying", f"deploying, id {rollout_id}", rollout_id))
     lines = [f"{each['deployment']}: {each['message']}" for each in outcomes]
     if refusals:
         return answers.error(refusals[0].status, "\n".join(lines), refusals[0].reason, deployments=outcomes)
