@@ -96,7 +96,22 @@ class Deployer:
         return self._deploy(name, manifest, Signal(cause=cause), self._monitor.recorded(manifest))
 
     def _deploy(self, name: str, manifest: Manifest, signal: Signal, recorded: Records | None = None) -> Report:
-        live = self._apply(manifest, signal, recorded)
+        """Deploy; with `recorded`, raise DuplicateWebhook when a rollout with the same cause has just started."""
+        rollout_id = new_rollout_id()
+
+        def build(live: dict | None) -> V1Deployment | dict:
+            body = deployment_spec.build(manifest, signal, rollout_id, live)
+            if recorded is not None and _has_just_started(signal.cause, live, recorded):
+                raise DuplicateWebhook
+            if recorded is not None and live:
+                # The API server then refuses the patch if the Deployment changes after the check.
+                body["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
+            return body
+
+        try:
+            live = self._cluster.apply(manifest.namespace, manifest.name, build, signal.dry_run)
+        except Invalid as error:
+            raise Invalid(f"{manifest.file}: {error}", error.reason) from error
         automatic = signal.rollback_on_failure
         record = new_record(live, signal.image, self._settings.rollback_on_failure if automatic is None else automatic)
         started = record.rollout
@@ -105,25 +120,6 @@ class Deployer:
             return Report(started.replace(phase=Phase.COMPLETE, message=message, finished_at=started.started_at), {})
         log.info("Deployment %s/%s: %s", started.namespace, started.deployment, record.cause, extra=started.log_fields)
         return self._report(self._monitor.start(name, manifest, live, record))
-
-    def _apply(self, manifest: Manifest, signal: Signal, recorded: Records | None = None) -> dict:
-        """Send a deploy; with `recorded`, raise DuplicateWebhook where one with its cause has just started."""
-        rollout_id = new_rollout_id()
-
-        def build(live: dict | None) -> V1Deployment | dict:
-            body = deployment_spec.build(manifest, signal, rollout_id, live)
-            if recorded is not None:
-                if _has_just_started(signal.cause, live, recorded):
-                    raise DuplicateWebhook
-                if live:
-                    # The API server then refuses the patch if the Deployment changes after the check.
-                    body["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
-            return body
-
-        try:
-            return self._cluster.apply(manifest.namespace, manifest.name, build, signal.dry_run)
-        except Invalid as error:
-            raise Invalid(f"{manifest.file}: {error}", error.reason) from error
 
     def _report(self, follower: Follower) -> Report:
         # What the monitor knows costs no call, so that a signal is answered at once.
