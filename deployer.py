@@ -53,26 +53,26 @@ class Deployer:
         """Read the manifest of a configured deployment. Raises Invalid."""
         return files.load(self._settings.deployments_dir, name)
 
-    def loadable(self) -> list[tuple[str, Manifest]]:
+    def loadable(self) -> list[Manifest]:
         """Read every manifest that has no error; /check and each signal say what is wrong with the others."""
         found = []
         with suppress(NotFound):
             for name in self.configured():
                 with suppress(Invalid):
-                    found.append((name, self.load(name)))
+                    found.append(self.load(name))
         return found
 
     def deploy(self, name: str, signal: Signal) -> Report:
         """Deploy, and report the rollout at its start; a dry run changes nothing. Raises a Refusal."""
-        return self._deploy(name, self.load(name), signal)
+        return self._deploy(self.load(name), signal)
 
     def roll_back(self, name: str, signal: Signal) -> Report:
         """Go back to the last rollout that worked, or to a revision, and report the new rollout. Raises a Refusal."""
-        return self._report(self._monitor.roll_back(name, self.load(name), signal.revision, signal.cause))
+        return self._report(self._monitor.roll_back(self.load(name), signal.revision, signal.cause))
 
     def show(self, name: str, rollout_id: str | None, seconds: float) -> Report:
         """Report a rollout, without an id the newest, when it has ended or after so many seconds. Raises a Refusal."""
-        return Report(*self._monitor.show(name, self.load(name), rollout_id, seconds))
+        return Report(*self._monitor.show(self.load(name), rollout_id, seconds))
 
     def check(self, name: str) -> list[str]:
         """Try everything that a deploy needs, as a dry run; return a sentence for each problem."""
@@ -93,9 +93,9 @@ class Deployer:
         live = self._cluster.read_deployment(manifest.namespace, manifest.name) if manifest.body is None else None
         if not deployment_spec.runs_image(manifest, live, image):
             return None
-        return self._deploy(name, manifest, Signal(cause=cause), self._monitor.recorded(manifest))
+        return self._deploy(manifest, Signal(cause=cause), self._monitor.recorded(manifest))
 
-    def _deploy(self, name: str, manifest: Manifest, signal: Signal, recorded: Records | None = None) -> Report:
+    def _deploy(self, manifest: Manifest, signal: Signal, recorded: Records | None = None) -> Report:
         """Deploy; with `recorded`, raise DuplicateWebhook when a rollout with the same cause has just started."""
         rollout_id = new_rollout_id()
 
@@ -119,7 +119,7 @@ class Deployer:
             message = "dry run: the API server accepts it all, and nothing was changed"
             return Report(started.replace(phase=Phase.COMPLETE, message=message, finished_at=started.started_at), {})
         log.info("Deployment %s/%s: %s", started.namespace, started.deployment, record.cause, extra=started.log_fields)
-        return self._report(self._monitor.start(name, manifest, live, record))
+        return self._report(self._monitor.start(manifest, live, record))
 
     def _report(self, follower: Follower) -> Report:
         # What the monitor knows costs no call, so that a signal is answered at once.

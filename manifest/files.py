@@ -30,6 +30,11 @@ class Manifest:
     annotations: dict[str, str]
     body: dict | None
 
+    @property
+    def stem(self) -> str:
+        """The name by which signals call it."""
+        return self.file.removesuffix(SUFFIX)
+
 
 def configured(directory: Path) -> list[str]:
     """List the names of the deployments that have a manifest. Raises NotFound when the directory can't be read."""

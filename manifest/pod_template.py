@@ -76,6 +76,11 @@ def without_own_annotations(template: dict) -> dict:
     return {**template, "metadata": {**(template.get("metadata") or {}), "annotations": kept}}
 
 
+def comparable(template: dict, digests: dict[str, str]) -> dict:
+    """Return what a pod template runs, given the digests that ran, for comparison with another."""
+    return without_own_annotations(pinned(template, digests))
+
+
 def without_hash(template: dict) -> dict:
     """Return the template of a ReplicaSet without the label that the Deployment controller adds to it."""
     metadata = template.get("metadata", {})
