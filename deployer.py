@@ -1,9 +1,10 @@
-"""What a signal does: a manifest is read, sent to the cluster, and its rollout followed."""
+"""What a signal does. This is the one door from the HTTP side to the cluster and to the rollouts in it."""
 
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
 from kubernetes.client import V1Deployment
 
@@ -12,95 +13,110 @@ from cluster.api import Cluster
 from deployment_spec import Signal
 from errors import Invalid, NotFound
 from manifest import files
+from manifest.annotations import CHANGE_CAUSE, annotations_of
 from manifest.files import Manifest
-from manifest.pod_template import new_rollout_id
+from manifest.pod_template import is_rollout_id, new_rollout_id, rollout_id_of, time_of
 from rollout.follower import Follower
 from rollout.model import Phase, Rollout
 from rollout.monitor import Monitor
-from rollout.record import new_record
+from rollout.record import Records, new_record
 from rollout.rights import check_rights
 from settings import Settings
-from web.webhooks import Push
 
 log = logging.getLogger(__name__)
 
+# A push of an image for several architectures makes a webhook for each of them, all within so long.
+MAX_DUPLICATE_WEBHOOK_SECONDS = 10
 
-class Repeated(Exception):
-    """A like webhook has begun the rollout that this one asks for."""
+
+class DuplicateWebhook(Exception):
+    """Another webhook of the same push has started the rollout already."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Hold a rollout, and the recorded rollouts of the same Deployment, the newest first."""
+
+    rollout: Rollout
+    history: Records = field(default_factory=dict)
 
 
 class Deployer:
-    """Deploy what is configured."""
+    """Deploy the configured deployments, roll them back, and report how their rollouts go."""
 
     def __init__(self, cluster: Cluster, settings: Settings, monitor: Monitor) -> None:
         self._cluster, self._settings, self._monitor = cluster, settings, monitor
 
     def configured(self) -> list[str]:
-        """List the names of the deployments that have a manifest. Raises NotFound when there is no way to know."""
+        """List the names of the deployments that have a manifest. Raises NotFound when the directory can't be read."""
         return files.configured(self._settings.deployments_dir)
 
     def load(self, name: str) -> Manifest:
         """Read the manifest of a configured deployment. Raises Invalid."""
         return files.load(self._settings.deployments_dir, name)
 
-    def loadable(self) -> list[tuple[str, Manifest]]:
-        """Read all manifests that can be read: /check and each signal say what is wrong with the others."""
+    def loadable(self) -> list[Manifest]:
+        """Read every manifest that has no error; /check and each signal say what is wrong with the others."""
         found = []
         with suppress(NotFound):
             for name in self.configured():
                 with suppress(Invalid):
-                    found.append((name, self.load(name)))
+                    found.append(self.load(name))
         return found
 
-    def deploy(self, name: str, signal: Signal) -> Follower:
-        """Deploy; return who follows the rollout. Raises a Refusal."""
+    def deploy(self, name: str, signal: Signal) -> Report:
+        """Deploy, and report the rollout at its start. Raises a Refusal."""
         manifest = self.load(name)
-        return self._begin(name, manifest, signal, self._apply(manifest, signal))
+        return self._follow(manifest, signal, self._apply(manifest, signal))
 
-    def rehearse(self, name: str, signal: Signal) -> Rollout:
-        """Let the API server check it all and change nothing. Raises a Refusal."""
+    def rehearse(self, name: str, signal: Signal) -> Report:
+        """Let the API server check a deploy without changing anything. Raises a Refusal."""
         live = self._apply(self.load(name), replace(signal, dry_run=True))
         rollout = new_record(live, signal.image).rollout
         message = "dry run: the API server accepts it all, and nothing was changed"
-        return rollout.replace(phase=Phase.COMPLETE, message=message, finished_at=rollout.started_at)
+        return Report(rollout.replace(phase=Phase.COMPLETE, message=message, finished_at=rollout.started_at))
 
-    def roll_back(self, name: str, signal: Signal) -> Follower:
-        """Go back to what ran before, or to a revision; return who follows the rollout. Raises a Refusal."""
-        return self._monitor.roll_back(name, self.load(name), signal.revision, signal.cause)
+    def roll_back(self, name: str, signal: Signal) -> Report:
+        """Go back to the last rollout that worked, or to a revision, and report the new rollout. Raises a Refusal."""
+        return self._report(self._monitor.roll_back(self.load(name), signal.revision, signal.cause))
+
+    def show(self, name: str, rollout_id: str | None, seconds: float) -> Report:
+        """Report a rollout, without an id the newest, when it has ended or after so many seconds. Raises a Refusal."""
+        return Report(*self._monitor.show(self.load(name), rollout_id, seconds))
 
     def check(self, name: str) -> None:
-        """Try all that a deploy needs, as a dry run. Raises the Refusal that a signal would get."""
+        """Try everything that a deploy needs, as a dry run. Raises the Refusal that a signal would get."""
         self.rehearse(name, Signal())
         check_rights(self._cluster, self.load(name))
 
-    def deploy_pushed(self, name: str, push: Push) -> Follower | None:
-        """Deploy what was pushed to Docker Hub; return who follows the rollout, None if the deployment runs none of it.
+    def deploy_pushed(self, name: str, image: str, cause: str) -> Report | None:
+        """Deploy if the deployment runs the image that was pushed, and report the rollout; else return None.
 
-        Raises Repeated where a like webhook has begun that just now, and a Refusal.
+        Raises DuplicateWebhook when a webhook with the same cause has just started a rollout, or a Refusal.
         """
         manifest = self.load(name)
-        # Only of a Deployment that somebody else manages does the cluster know the image.
-        foreign = manifest.body is None
-        live = self._cluster.read_deployment(manifest.namespace, manifest.name) if foreign else None
-        if not push.concerns(manifest, live):
+        # A manifest without spec names no image: only the live Deployment does.
+        live = self._cluster.read_deployment(manifest.namespace, manifest.name) if manifest.body is None else None
+        if not deployment_spec.runs_image(manifest, live, image):
             return None
-        signal, records = Signal(cause=push.cause), self._monitor.recorded(manifest)
+        records = self._monitor.recorded(manifest)
 
-        def check(live: dict | None) -> None:
-            if push.has_begun(live, records):
-                raise Repeated
+        def refuse_duplicate(live: dict | None) -> None:
+            if _has_just_started(cause, live, records):
+                raise DuplicateWebhook
 
-        return self._begin(name, manifest, signal, self._apply(manifest, signal, check))
+        signal = Signal(cause=cause)
+        return self._follow(manifest, signal, self._apply(manifest, signal, refuse_duplicate))
 
     def _apply(self, manifest: Manifest, signal: Signal, check: Callable[[dict | None], None] | None = None) -> dict:
-        stamp = new_rollout_id()
+        rollout_id = new_rollout_id()
 
         def build(live: dict | None) -> V1Deployment | dict:
-            body = deployment_spec.build(manifest, signal, stamp, live)
+            body = deployment_spec.build(manifest, signal, rollout_id, live)
             if check:
                 check(live)
             if check and live:
-                # What was checked must still hold when the patch arrives.
+                # The API server then refuses the patch if the Deployment changes after the check.
                 body["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
             return body
 
@@ -109,12 +125,24 @@ class Deployer:
         except Invalid as error:
             raise Invalid(f"{manifest.file}: {error}", error.reason) from error
 
-    def _begin(self, name: str, manifest: Manifest, signal: Signal, live: dict) -> Follower:
+    def _follow(self, manifest: Manifest, signal: Signal, live: dict) -> Report:
         automatic = self._settings.rollback_on_failure
         if signal.rollback_on_failure is not None:
             automatic = signal.rollback_on_failure
         record = new_record(live, signal.image, automatic)
-        begun = record.rollout
-        where = {"deployment": begun.deployment, "namespace": begun.namespace, "id": begun.id}
-        log.info("Deployment %s/%s: %s", begun.namespace, begun.deployment, record.cause, extra=where)
-        return self._monitor.start(name, manifest, live, record)
+        started = record.rollout
+        log.info("Deployment %s/%s: %s", started.namespace, started.deployment, record.cause, extra=started.log_fields)
+        return self._report(self._monitor.start(manifest, live, record))
+
+    def _report(self, follower: Follower) -> Report:
+        # What the monitor knows costs no call, so that a signal is answered at once.
+        return Report(follower.record.rollout, self._monitor.known(follower.manifest))
+
+
+def _has_just_started(cause: str, live: dict | None, records: Records) -> bool:
+    """Tell whether this process or another replica has just started a rollout with this cause."""
+    started = {rollout_id for rollout_id, record in records.items() if record.cause == cause}
+    if live and annotations_of(live).get(CHANGE_CAUSE) == cause:
+        started.add(rollout_id_of(live["spec"]["template"]))
+    oldest = datetime.now(UTC) - timedelta(seconds=MAX_DUPLICATE_WEBHOOK_SECONDS)
+    return any(is_rollout_id(each) and time_of(each) > oldest for each in started)

@@ -1,4 +1,4 @@
-"""What is sent: a manifest, a signal and the live Deployment make a V1Deployment, or a patch. Pure.
+"""Make what is sent to the API server, from a manifest, a signal and the live Deployment. It makes no call itself.
 
 Every patch is a strategic merge patch, where `$patch: replace` makes a field exactly what the patch says:
 https://github.com/kubernetes/community/blob/main/contributors/devel/sig-api-machinery/strategic-merge-patch.md
@@ -19,7 +19,7 @@ from manifest.pod_template import containers, pinned, unpinned_images
 
 @dataclass(frozen=True)
 class Signal:
-    """Say what a sender wants deployed, and how; `wait` is in seconds."""
+    """Hold what the sender asks for; `wait` is in seconds."""
 
     image: str | None = None
     cause: str | None = None
@@ -30,9 +30,10 @@ class Signal:
 
 
 def build(manifest: Manifest, signal: Signal, rollout_id: str, live: dict | None) -> V1Deployment | dict:
-    """Make what is sent: the V1Deployment to create when `live` is None, else the strategic merge patch for `live`.
+    """Make the V1Deployment to create when `live` is None, else the patch for the live Deployment.
 
-    Raises OtherImage, or NotFound where the manifest has no spec and so nothing to create.
+    Raises BadRequest or OtherImage when the signal's image can't be used, and NotFound when there is no live Deployment
+    and the manifest has no spec to create it from.
     """
     if manifest.body is None:
         return _patch_without_spec(manifest, signal, rollout_id, live)
@@ -48,45 +49,56 @@ def build(manifest: Manifest, signal: Signal, rollout_id: str, live: dict | None
 def build_rollback(
     manifest: Manifest, template: dict, digests: dict, revision: int, rollout_id: str, cause: str, live: dict | None
 ) -> dict:
-    """Make the strategic merge patch that brings a former pod template back, with its images pinned to the digests.
+    """Make the patch that brings back the pod template of a revision, with its images pinned to digests.
 
-    Raises NotFound when there is no live Deployment.
+    `digests` is container -> digest. Raises NotFound when there is no live Deployment.
     """
     if live is None:
         raise NotFound(f"deployment {manifest.name} isn't in namespace {manifest.namespace}")
-    former = pinned(template, digests)
-    annotations = {**annotations_of(former), RESTARTED_AT: rollout_id}
+    restored = pinned(template, digests)
+    annotations = {**annotations_of(restored), RESTARTED_AT: rollout_id}
     unpinned = {
-        container["name"]: container["image"]
-        for container, now in zip(containers(template), containers(former), strict=True)
-        if container["image"] != now["image"]
+        before["name"]: before["image"]
+        for before, after in zip(containers(template), containers(restored), strict=True)
+        if before["image"] != after["image"]
     } | unpinned_images(template)
     annotations.pop(UNPINNED, None)
     if manifest.body is None and unpinned:
         annotations[UNPINNED] = json.dumps(unpinned)
-    metadata = {key: value for key, value in former["metadata"].items() if key != "creationTimestamp"}
-    former["metadata"] = {**metadata, "annotations": annotations}
+    metadata = {key: value for key, value in restored["metadata"].items() if key != "creationTimestamp"}
+    restored["metadata"] = {**metadata, "annotations": annotations}
     return {
         "metadata": {"annotations": {CHANGE_CAUSE: cause, ROLLED_BACK_TO: str(revision)}},
-        "spec": {"template": {"$patch": "replace", **former}},
+        "spec": {"template": {"$patch": "replace", **restored}},
     }
 
 
 def images(manifest: Manifest, live: dict | None) -> list[str]:
-    """Return the images that the next signal without `image` would run: the manifest's, or else the live ones."""
+    """Return the images that a signal without `image` would run: the manifest's, or without a spec the live ones."""
     if manifest.body is not None:
         return [container["image"] for container in containers(manifest.body["spec"]["template"])]
     if live is None:
         return []
     template = live["spec"]["template"]
-    noted = unpinned_images(template)
-    present = [noted.get(container["name"], container["image"]) for container in containers(template)]
-    return [image for image in present if _repository(image)]
+    unpinned = unpinned_images(template)
+    names = [unpinned.get(container["name"], container["image"]) for container in containers(template)]
+    return [name for name in names if _repository(name)]
+
+
+def runs_image(manifest: Manifest, live: dict | None, image: str) -> bool:
+    """Tell whether the next signal without `image` would run this image: the same repository and tag, and no digest."""
+    wanted = ImageReference.parse(image)
+    for each in images(manifest, live):
+        reference = ImageReference.parse(each, tag_required=False)
+        tag = reference.tag or "latest"
+        if (reference.repository, tag, reference.digest) == (wanted.repository, wanted.tag, None):
+            return True
+    return False
 
 
 def _patch_with_spec(body: dict, live: dict) -> dict:
     body["metadata"]["annotations"][ROLLED_BACK_TO] = None
-    # Where the manifest leaves `replicas` out, a HorizontalPodAutoscaler or `kubectl scale` owns the number.
+    # If the manifest doesn't set `replicas`, a HorizontalPodAutoscaler or `kubectl scale` does: keep their number.
     return {**body, "spec": {"$patch": "replace", "replicas": live["spec"].get("replicas", 1), **body["spec"]}}
 
 
@@ -94,10 +106,11 @@ def _patch_without_spec(manifest: Manifest, signal: Signal, rollout_id: str, liv
     if live is None:
         raise NotFound(
             f"deployment {manifest.name} isn't in namespace {manifest.namespace}, and {manifest.file} has no spec to "
-            "create it from: create it with what manages it, or add the spec"
+            "create it from: create it with the tool that manages it, or add the spec"
         )
     template = live["spec"]["template"]
-    # After a rollback the images are pinned; a signal that names an image, or else the noted names, end that.
+    # A rollback has pinned the images. The next signal ends that: each container gets the signal's image, or the image
+    # that it had before.
     names = {each["name"] for each in containers(template)}
     wanted = {name: image for name, image in unpinned_images(template).items() if name in names}
     wanted |= {each["name"]: signal.image for each in _containers_to_change(signal, template, manifest.name)}
@@ -122,7 +135,10 @@ def _annotate(thing: dict, annotation: str, value: str) -> None:
 
 
 def _containers_to_change(signal: Signal, template: dict, deployment: str) -> list[dict]:
-    """Find the containers that run the repository of the signal's image. Raises BadRequest or OtherImage."""
+    """Return the containers that run an image of the same repository as the signal's; none if it has no image.
+
+    Raises BadRequest when the signal's image is no image, and OtherImage when no container runs its repository.
+    """
     if signal.image is None:
         return []
     try:
@@ -141,4 +157,4 @@ def _repository(image: str) -> str | None:
     try:
         return ImageReference.parse(image, tag_required=False).repository
     except ValueError:
-        return None  # The live Deployment of another tool may name anything; no signal can mean such an image.
+        return None  # Another tool may write any text into the live Deployment; no signal can ask for such an image.

@@ -1,8 +1,8 @@
-"""Refusals: what a sender gets instead of a rollout. A leaf, so that nobody imports app.py to refuse something."""
+"""The errors that a caller gets as an answer. This module imports nothing, so every other module may raise them."""
 
 
 class Refusal(Exception):
-    """Answer a request with `status`, a CamelCase `reason` and a sentence that says what to do."""
+    """Refuse a request: the answer has this `status`, this CamelCase `reason` and a sentence that says what to do."""
 
     status = 500
     reason = "InternalError"
@@ -13,13 +13,16 @@ class Refusal(Exception):
 
 
 class BadRequest(Refusal):
-    """The body or one of its fields can't be used."""
+    """The service can't use the body, or one of its fields."""
 
     status, reason = 400, "BadRequest"
 
 
 class WrongPassword(Refusal):
-    """Nobody who is refused learns more than this one sentence, whatever they asked for."""
+    """The caller's credentials don't open what the caller asks for.
+
+    The sentence is always the same, so that a caller without the right password learns nothing else.
+    """
 
     status, reason = 403, "WrongPassword"
 
@@ -28,66 +31,66 @@ class WrongPassword(Refusal):
 
 
 class WorkflowNotAllowed(Refusal):
-    """The token is of the right repository, but not of what may deploy from there."""
+    """The token is from the right repository, but from a branch, environment or event that may not deploy."""
 
     status, reason = 403, "WorkflowNotAllowed"
 
 
 class NotDockerHub(Refusal):
-    """The webhook says that it comes from elsewhere."""
+    """The webhook names a callback URL that isn't at Docker Hub."""
 
     status, reason = 403, "NotDockerHub"
 
 
 class OtherImage(Refusal):
-    """The image is from a repository that the deployment doesn't run."""
+    """The image is from a repository that no container of the deployment runs."""
 
     status, reason = 403, "ImageNotAllowed"
 
 
 class NotFound(Refusal):
-    """No such deployment, neither configured nor in the cluster."""
+    """The deployment isn't configured or isn't in the cluster, or the rollout isn't known."""
 
     status, reason = 404, "NotFound"
 
 
 class Conflict(Refusal):
-    """The Deployment's present state stands against the change."""
+    """The present state of the Deployment doesn't allow the change."""
 
     status, reason = 409, "Conflict"
 
 
 class LengthRequired(Refusal):
-    """The request has a body of unknown length."""
+    """The request doesn't say how long its body is."""
 
     status, reason = 411, "LengthRequired"
 
 
 class TooLarge(Refusal):
-    """The body is over the limit."""
+    """The body is larger than the limit."""
 
     status, reason = 413, "RequestEntityTooLarge"
 
 
 class Invalid(Refusal):
-    """The manifest, or what the API server makes of it, can't be deployed."""
+    """The manifest is wrong, or the API server doesn't accept what it says."""
 
     status, reason = 422, "Invalid"
 
 
 class Forbidden(Refusal):
-    """This service's own account lacks a right: the operator's error, not the sender's."""
+    """This service's own account lacks a right in the cluster; the operator must grant it, the sender can't."""
 
     status, reason = 500, "Forbidden"
 
 
 class Unreachable(Refusal):
-    """The API server can't be reached, or can't work at the moment."""
+    """Another server that this service needs can't be reached or doesn't work at the moment."""
 
     status, reason = 503, "ServiceUnavailable"
 
 
 class TooSlow(Refusal):
-    """The API server didn't answer in time."""
+    """The API server doesn't answer in time."""
 
     status, reason = 504, "Timeout"

@@ -1,4 +1,4 @@
-"""The log: JSON lines on stderr, each with the request that it belongs to."""
+"""The log: JSON lines on stderr, each with the id of the request that caused it."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ FIELDS = ("request_id", "method", "path", "status", "milliseconds", "deployment"
 
 
 class JsonLines(logging.Formatter):
-    """Write a record as one line of JSON; of its extras, those that FIELDS names."""
+    """Write a record as one line of JSON, with those of its extra fields that FIELDS names."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -28,9 +28,10 @@ class JsonLines(logging.Formatter):
 
 
 def configure() -> None:
-    """Send everything from INFO on to stderr as JSON lines."""
+    """Write every record of the level INFO and above to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    # A full pool means many signals at once: the surplus connection is closed after use, which is no fault.
+    # urllib3 warns when many signals at once fill its pool of connections. That is no fault: it opens another
+    # connection and closes it after use.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)

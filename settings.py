@@ -1,4 +1,4 @@
-"""The environment as one frozen object; every bad variable is named at once, at start."""
+"""The settings: environment variables, read and checked once, when the process starts."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Settings:
-    """Hold what the environment says; README has a line for each field, under its upper-case name."""
+    """Hold the settings. Each field is an environment variable, whose name is the field's in upper case."""
 
     deployments_dir: Path = Path("/etc/auto-deployer/deployments")
     passwords_dir: Path = Path("/etc/auto-deployer/passwords")
@@ -25,8 +25,8 @@ class Settings:
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
         """Read the settings from environment variables.
 
-        Raises ValueError with one line for every bad variable. An ordinary exception: uWSGI ends with 22 on it, while
-        a worker that dies of SystemExit is started again for ever.
+        Raises ValueError with one line for every bad variable. It isn't SystemExit, since uWSGI would then start the
+        worker again for ever; after a ValueError uWSGI ends with 22.
         """
         values, problems = {}, []
         for variable, read in _READERS.items():
@@ -52,20 +52,20 @@ def _file(value: str) -> Path | None:
 
 
 def _optional(value: str) -> str | None:
-    # Empty means unset, as kubectl has it for KUBECONFIG.
+    # An empty variable means the same as none, as it does to kubectl for KUBECONFIG.
     return value or None
 
 
 def _issuer(value: str) -> str:
-    # In clear text only within the machine: whoever can change the keys on their way can forge any token.
+    # Plain HTTP only within one machine: an attacker who can change the keys on their way can forge any token.
     if not re.fullmatch(r"https://[^\s/?#]+[^\s?#]*|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/[^\s?#]*)?", value):
         raise ValueError(f"{value!r} is no issuer; write its URL, which begins with https://")
     return value
 
 
-def _whole_number(value: str, most: int) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", value) or int(value) > most:
-        raise ValueError(f"{value!r} is not a whole number from 0 to {most}")
+def _whole_number(value: str, maximum: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", value) or int(value) > maximum:
+        raise ValueError(f"{value!r} is not a whole number from 0 to {maximum}")
     return int(value)
 
 
@@ -79,8 +79,8 @@ _READERS = {
     "DEPLOYMENTS_DIR": _directory,
     "PASSWORDS_DIR": _directory,
     "ROLLBACK_ON_FAILURE": _true_or_false,
-    "SETTLE_SECONDS": partial(_whole_number, most=3600),
-    "LOG_TAIL_LINES": partial(_whole_number, most=1000),
+    "SETTLE_SECONDS": partial(_whole_number, maximum=3600),
+    "LOG_TAIL_LINES": partial(_whole_number, maximum=1000),
     "NOTIFY_URLS_FILE": _file,
     "OIDC_AUDIENCE": _optional,
     "OIDC_ISSUER": _issuer,

@@ -1,1 +1,1 @@
-"""Who may: passwords, tokens, and what they open."""
+"""Who may do what: passwords, tokens, and the deployments that they open."""

@@ -1,4 +1,7 @@
-"""Which workflow sent it, by the token that GitHub gives to each job. Imported only where tokens are let in."""
+"""Check the tokens that GitHub gives to the jobs of its workflows.
+
+Only a service with the setting OIDC_AUDIENCE imports this module: the cryptography that it needs takes some 10 MiB.
+"""
 
 import logging
 import math
@@ -7,21 +10,22 @@ from threading import Lock
 
 import jwt
 
-from access.passwords import Workflow
+from access.workflow import Workflow
 from errors import Unreachable, WrongPassword
 
 log = logging.getLogger(__name__)
 
-# GitHub's tokens have some 2 KiB; nothing longer is looked at.
-LONGEST_TOKEN = 16 * 1024
-# Seconds for which keys are taken as they are, and between two looks for one that isn't among them.
-KEYS_LAST, KEYS_PAUSE = 3600, 60
-# Seconds to wait for an answer of the issuer.
-TIMEOUT = 5
+# GitHub's tokens have some 2 KiB. The service refuses a longer one without reading it.
+MAX_TOKEN_BYTES = 16 * 1024
+# For so long the service uses the issuer's keys without fetching them again.
+MAX_KEY_AGE_SECONDS = 3600
+# While it has keys, the service lets so much time pass before it looks for one that it doesn't know.
+MIN_SECONDS_BETWEEN_FETCHES = 60
+MAX_ISSUER_SECONDS = 5
 
 
 class Tokens:
-    """Check tokens of one issuer, made for one audience."""
+    """Check the tokens that one issuer makes for one audience."""
 
     def __init__(self, issuer: str, audience: str) -> None:
         self._issuer, self._audience = issuer, audience
@@ -31,30 +35,30 @@ class Tokens:
         self._has_failed = False
 
     def workflow(self, token: bytes) -> Workflow:
-        """Return the workflow that a token was given to.
+        """Return the workflow that the issuer gave a token to.
 
-        Raises WrongPassword for whatever isn't a valid token, and Unreachable where the issuer's keys can't be had.
+        Raises WrongPassword for a text that is no valid token, and Unreachable when the issuer's keys can't be fetched.
         The claims: https://docs.github.com/en/actions/reference/security/oidc#oidc-token-claims
         """
-        if len(token) > LONGEST_TOKEN:
+        if len(token) > MAX_TOKEN_BYTES:
             raise WrongPassword
         try:
             header = jwt.get_unverified_header(token)
-            # Before a key is looked for: whatever else the header says, URLs included, nobody follows it.
+            # Checked before the look for a key. This service never fetches a URL that a header names.
             if header.get("alg") != "RS256" or not header.get("kid"):
-                raise jwt.InvalidAlgorithmError("only RS256 with a key's id is taken")
+                raise jwt.InvalidAlgorithmError("a token must be signed with RS256 and name its key")
             claims = jwt.decode(
                 token,
                 self._key(header["kid"]),
                 algorithms=["RS256"],
                 audience=self._audience,
                 issuer=self._issuer,
-                # When it was issued is no rule (RFC 7519, 4.1.6), and a clock a second behind would break it.
+                # Not `iat`: RFC 7519 makes no rule of it, and a clock that is a second slow would refuse good tokens.
                 options={"require": ["aud", "exp", "iss"], "verify_iat": False},
             )
-        # Whatever a forger writes into it: too deep, too large or of another type.
+        # A forger can write anything into a token, also values of another type or nested too deep.
         except (jwt.PyJWTError, ArithmeticError, AttributeError, RecursionError, TypeError, ValueError) as error:
-            # The name says it all, and the text may quote the token.
+            # Not the error's text, which may quote the token.
             log.warning("a token is refused: %s", type(error).__name__)
             raise WrongPassword from None
         return Workflow(
@@ -66,14 +70,14 @@ class Tokens:
         )
 
     def _key(self, kid: str) -> jwt.PyJWK:
-        # First without the lock: who has a known key doesn't wait for those who haven't.
+        # First without the lock: a token with a known key doesn't wait while another thread fetches keys.
         if key := self._known().get(kid):
             return key
         arrived = time.monotonic()
         with self._lock:
-            # As long as there are keys, whoever makes up ids causes no more than a request a minute. Without any, those
-            # who came while the issuer didn't answer needn't try it one after the other.
-            if self._tried_at + (KEYS_PAUSE if self._known() else 0) < arrived:
+            # While there are keys, tokens with invented key ids cause at most one fetch a minute. Without keys, the
+            # threads that waited here for a fetch that failed don't repeat it one after the other.
+            if self._tried_at + (MIN_SECONDS_BETWEEN_FETCHES if self._known() else 0) < arrived:
                 self._fetch()
             if key := self._known().get(kid):
                 return key
@@ -81,22 +85,26 @@ class Tokens:
                 raise Unreachable(
                     f"the keys of {self._issuer} can't be fetched, so the token can't be checked; try again"
                 )
-        raise jwt.InvalidKeyError("no key has this id")
+        raise jwt.InvalidKeyError("the issuer has no key with this id")
 
     def _known(self) -> dict[str, jwt.PyJWK]:
-        return self._keys if time.monotonic() < self._fetched_at + KEYS_LAST else {}
+        return self._keys if time.monotonic() < self._fetched_at + MAX_KEY_AGE_SECONDS else {}
 
     def _fetch(self) -> None:
         # https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderConfig
         place = f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"
         self._has_failed = True
         try:
-            keys_at = jwt.PyJWKClient(place, cache_jwk_set=False, timeout=TIMEOUT).fetch_data().get("jwks_uri")
+            keys_at = _client(place).fetch_data().get("jwks_uri")
             if not isinstance(keys_at, str) or not keys_at.startswith(self._issuer.partition(":")[0] + ":"):
-                raise ValueError("no jwks_uri, or one that is less secure than the issuer")
-            keys = jwt.PyJWKClient(keys_at, cache_jwk_set=False, timeout=TIMEOUT).get_signing_keys()
+                raise ValueError("jwks_uri is missing, or less secure than the issuer's URL")
+            keys = _client(keys_at).get_signing_keys()
             self._keys, self._fetched_at = {key.key_id: key for key in keys}, time.monotonic()
             self._has_failed = False
         except (jwt.PyJWTError, AttributeError, OSError, TypeError, ValueError) as error:
             log.warning("the keys of %s can't be fetched: %s", self._issuer, error)
         self._tried_at = time.monotonic()
+
+
+def _client(url: str) -> jwt.PyJWKClient:
+    return jwt.PyJWKClient(url, cache_jwk_set=False, timeout=MAX_ISSUER_SECONDS)

@@ -1,1 +1,1 @@
-"""The Kubernetes API: every call, its errors, and the watch."""
+"""This room talks to the Kubernetes API: it makes the calls, translates the errors, and watches."""

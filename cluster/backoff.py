@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt."""
+"""Wait longer and longer between attempts that fail."""
 
 import random
 import threading
@@ -6,21 +6,24 @@ import time
 
 
 class Backoff:
-    """Space out attempts: each pause doubles the one before, up to a limit, with jitter."""
+    """Pause between attempts; each pause doubles the one before, up to a limit.
+
+    Each pause is cut at random, at most to half: callers that failed at the same moment don't try again together.
+    """
 
     def __init__(self, min_seconds: float, max_seconds: float) -> None:
         self._min_seconds, self._max_seconds = min_seconds, max_seconds
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin with the shortest pause again."""
-        self._seconds = self._min_seconds
+        self._next_seconds = min_seconds
 
     def pause(self, stopped: threading.Event | None = None) -> None:
-        """Wait before the next attempt; no longer once `stopped` is set."""
-        seconds = self._seconds * random.uniform(0.5, 1)  # noqa: S311
-        self._seconds = min(self._seconds * 2, self._max_seconds)
-        if stopped:
-            stopped.wait(seconds)
-        else:
+        """Wait before the next attempt; the wait ends early when `stopped` is set."""
+        seconds = self._next_seconds * random.uniform(0.5, 1)  # noqa: S311
+        self._next_seconds = min(self._next_seconds * 2, self._max_seconds)
+        if stopped is None:
             time.sleep(seconds)
+        else:
+            stopped.wait(seconds)
+
+    def reset(self) -> None:
+        """Make the next pause the shortest one again, since an attempt has worked."""
+        self._next_seconds = self._min_seconds

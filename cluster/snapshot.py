@@ -1,4 +1,4 @@
-"""What the API server says of one Deployment at one moment, and how its objects belong together. Pure."""
+"""Show one Deployment with its objects at one moment, and tell how they belong together. It makes no call."""
 
 from dataclasses import dataclass
 
@@ -16,24 +16,24 @@ class Snapshot:
     events: list[dict]
 
     def replicaset_of(self, template: dict) -> dict | None:
-        """Find the ReplicaSet of a pod template: the one that has the same, less the label pod-template-hash."""
+        """Find the ReplicaSet that has this pod template, apart from the label pod-template-hash; None if none has."""
         uid = self.deployment["metadata"]["uid"]
         for replicaset in self.replicasets:
-            its = replicaset["spec"]["template"]
-            # The annotations first: the rollout id among them tells most apart at once.
-            alike = annotations_of(its) == annotations_of(template) and owner_uid(replicaset) == uid
-            if alike and without_hash(its) == template:
+            other = replicaset["spec"]["template"]
+            # The annotations come first: most templates differ already in the rollout id among them.
+            alike = annotations_of(other) == annotations_of(template) and owner_uid(replicaset) == uid
+            if alike and without_hash(other) == template:
                 return replicaset
         return None
 
     def pods_of(self, replicaset: dict | None) -> list[dict]:
-        """Return the pods of a ReplicaSet; none where there is no ReplicaSet."""
+        """Return the pods of a ReplicaSet; an empty list when it is None."""
         if replicaset is None:
             return []
         return [pod for pod in self.pods if owner_uid(pod) == replicaset["metadata"]["uid"]]
 
     def unready_pods(self) -> list[dict]:
-        """Return the pods that are on a node and not ready."""
+        """Return the pods that run on a node and are not ready."""
         active = [pod for pod in self.pods if is_active(pod)]
         scheduled = [pod for pod in active if condition(pod, "PodScheduled").get("status") == "True"]
         return [pod for pod in scheduled if condition(pod, "Ready").get("status") == "False"]
@@ -45,13 +45,13 @@ def owner_uid(thing: dict) -> str | None:
 
 
 def is_active(pod: dict) -> bool:
-    """Tell whether a pod still counts: neither ended nor being deleted."""
+    """Tell whether a pod still counts: it has not ended, and is not being deleted."""
     ended = pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
     return not ended and not pod["metadata"].get("deletionTimestamp")
 
 
 def condition(thing: dict, kind: str) -> dict:
-    """Return a condition of an object's status; it may have none of that type."""
+    """Return the condition of this type in an object's status; an empty dict when it has none."""
     return next((each for each in thing.get("status", {}).get("conditions", []) if each["type"] == kind), {})
 
 

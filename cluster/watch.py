@@ -1,30 +1,34 @@
-"""What goes on in a namespace: listed, watched and shared by all who follow something there."""
+"""Know what goes on in a namespace: one watch for each kind, shared by all who follow a Deployment there.
 
-import json
+It is written by hand: the SharedInformer of the client `kubernetes` 37.0.2 tries again without a pause while the API
+server is away, reads lists without paging, waits for ever on a silent watch, and keeps a model of every pod.
+"""
+
 import logging
-import random
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cluster.api import Cluster, Expired, Stream
-from cluster.snapshot import Snapshot, owner_uid
+from cluster.api import Cluster
+from cluster.api_errors import Expired
+from cluster.backoff import Backoff
+from cluster.snapshot import Snapshot
+from cluster.store import Store, trimmed
+from cluster.stream import Stream
 from errors import Refusal, Unreachable
-from manifest.annotations import REVISION
 
 log = logging.getLogger(__name__)
 
-_METADATA = ("name", "namespace", "uid", "ownerReferences", "creationTimestamp", "deletionTimestamp")
 KINDS = ("deployments", "replicasets", "pods")
-# Seconds before a broken watch is opened again: doubled each time, with jitter, so that not all come at once.
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 5
-# "Too large resource version" comes as 504 from an API server that lags behind another: listing again helps there too.
+# The pauses before a watch that broke is opened again.
+MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.2, 5
+# An API server that lags behind another one answers "Too large resource version" with 504: a new list helps there too.
 _LIST_AGAIN = (410, 504)
 
 
 class Watches:
-    """Keep one watch per kind and namespace open for as long as somebody follows a Deployment there."""
+    """Keep one watch for each kind and namespace open for as long as a Deployment is followed there."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -34,164 +38,159 @@ class Watches:
     @contextmanager
     def of(self, namespace: str, deployment: str) -> Iterator["View"]:
         """Give a view of one Deployment and what belongs to it."""
-        view = View(deployment)
         with self._lock:
-            shared = self._namespaces.get(namespace)
-            if shared is None:
-                shared = self._namespaces[namespace] = _Namespace(self._cluster, namespace, view)
-            shared.add(view)
-        view.attach(shared)
+            watched = self._namespaces.get(namespace) or _Namespace(self._cluster, namespace)
+            view = View(deployment, watched)
+            watched.add(view)
+            if namespace not in self._namespaces:
+                watched.start()
+                self._namespaces[namespace] = watched
         try:
             yield view
         finally:
             with self._lock:
-                shared.views.discard(view)
-                if not shared.views:
+                watched.views.discard(view)
+                if not watched.views:
                     del self._namespaces[namespace]
-                    shared.stop()
+                    watched.stop()
 
 
 class View:
     """Show one Deployment, its ReplicaSets and their pods, as they were last seen."""
 
-    def __init__(self, deployment: str) -> None:
+    def __init__(self, deployment: str, watched: "_Namespace") -> None:
         self.deployment = deployment
         self.changed = threading.Event()
-        self._shared: _Namespace | None = None
-
-    def attach(self, shared: "_Namespace") -> None:
-        """Connect the view with the namespace that feeds it."""
-        self._shared = shared
         self.changed.set()
+        self._watched = watched
 
     def wait(self, seconds: float | None) -> None:
-        """Wait until something has changed, or for so many seconds."""
+        """Wait until something changes, or for so many seconds."""
         self.changed.wait(seconds)
         self.changed.clear()
 
     def snapshot(self, events: list[dict]) -> Snapshot | None:
-        """Return what is known, or None as long as the API server can't be watched: then nothing may be decided."""
-        return self._shared.snapshot(self.deployment, events)
+        """Return what is known, or None while the API server can't be watched: then nothing may be decided."""
+        return self._watched.snapshot(self.deployment, events)
 
     @property
     def trouble(self) -> Refusal | None:
-        """What the API server said when it couldn't be watched last."""
-        return self._shared.trouble
+        """What the API server said when a watch last failed."""
+        return self._watched.trouble
 
     def refresh(self) -> None:
-        """List everything anew: somebody knows better than the watches."""
-        self._shared.refresh()
+        """List everything again: the caller knows that the watches have missed something."""
+        self._watched.refresh()
 
 
 class _Namespace:
-    def __init__(self, cluster: Cluster, namespace: str, view: View) -> None:
-        self.views = {view}
-        # Why it can't be watched, if it can't: shown to those who wait.
+    """List and watch each kind in one namespace, in a thread each, until `stop`."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        self.views: set[View] = set()
         self.trouble: Refusal | None = None
         self._cluster, self._namespace = cluster, namespace
         self._lock = threading.Lock()
-        # The only Deployment that is watched, while no other is followed: such a right can be given by name.
+        self._store = Store()
+        # While only one Deployment is followed, only this one is watched: Kubernetes can grant that right by name.
         # https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources
-        self._only: str | None = None
-        # By name, and by the uid of the owner and their own: a namespace may hold thousands that are none of ours.
-        self._deployments: dict[str, dict] = {}
-        self._owned: dict[str, dict[str, dict[str, dict]]] = {"replicasets": {}, "pods": {}}
-        # A Deployment's name by its uid, and an owner's uid by that of what it owns.
-        self._names: dict[str, str] = {}
-        self._parents: dict[str, str] = {}
-        self._pod_specs: dict[str, dict] = {}
-        self._versions: dict[str, str] = {}
-        self._live: set[str] = set()
-        self._stale = set(KINDS)
+        self._only_deployment: str | None = None
+        # The kinds of which the store has what is there, and those that have to be listed before the next watch.
+        self._known: set[str] = set()
+        self._to_list = set(KINDS)
+        self._resource_versions: dict[str, str] = {}
         self._streams: dict[str, Stream] = {}
         self._stopped = threading.Event()
+
+    def start(self) -> None:
         for kind in KINDS:
-            threading.Thread(target=self._run, args=(kind,), name=f"watch {kind} {namespace}", daemon=True).start()
+            name = f"watch {kind} {self._namespace}"
+            threading.Thread(target=self._run, args=(kind,), name=name, daemon=True).start()
 
     def stop(self) -> None:
         self._stopped.set()
-        for stream in list(self._streams.values()):
-            stream.close()
+        self._end_streams()
 
     def refresh(self) -> None:
         with self._lock:
-            self._live.clear()
-            self._stale = set(KINDS)
-        for stream in list(self._streams.values()):
-            stream.close()
+            self._known.clear()
+            self._to_list = set(KINDS)
+        self._end_streams()
 
     def add(self, view: View) -> None:
         """Serve one more view, and watch all Deployments as soon as several are followed."""
         with self._lock:
             self.views.add(view)
-            if self._only in (None, view.deployment):
+            if self._only_deployment in (None, view.deployment):
                 return
-            self._stale.add("deployments")
+            self._to_list.add("deployments")
         if stream := self._streams.get("deployments"):
             stream.close()
 
-    def snapshot(self, name: str, events: list[dict]) -> Snapshot | None:
+    def snapshot(self, deployment: str, events: list[dict]) -> Snapshot | None:
         with self._lock:
-            if len(self._live) < len(KINDS) or self._only not in (None, name):
+            if len(self._known) < len(KINDS) or self._only_deployment not in (None, deployment):
                 return None
-            deployment = self._deployments.get(name)
-            if deployment is None:
-                return Snapshot(None, [], [], events)
-            replicasets = self._owned["replicasets"].get(deployment["metadata"]["uid"], {})
-            pods = [each for uid in replicasets for each in self._owned["pods"].get(uid, {}).values()]
-            return Snapshot(deployment, list(replicasets.values()), pods, events)
+            return self._store.snapshot(deployment, events)
+
+    def _end_streams(self) -> None:
+        for stream in list(self._streams.values()):
+            stream.close()
 
     def _run(self, kind: str) -> None:
-        pause = SHORTEST_PAUSE
+        backoff = Backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
         while not self._stopped.is_set():
             began = time.monotonic()
             try:
-                if kind in self._stale:
+                if kind in self._to_list:
                     self._list(kind)
                 self._watch(kind)
             except Expired:
-                self._stale.add(kind)
+                self._to_list.add(kind)
             except Refusal as error:
-                if kind not in self._stale and not self._stopped.is_set():  # Else it was ended from here.
-                    self.trouble = error
-                    log.warning("watching %s: %s", kind, error, extra={"namespace": self._namespace})
-                self._mark(kind, live=False)
-                self._stale.add(kind)  # What was missed may be more than a watch can tell.
-            except Exception:  # A thread that died here would leave all verdicts open.
+                self._fail(kind, error)
+            except Exception:  # Without its thread a kind would never be known again, and no rollout would end.
                 log.exception("watching %s failed", kind, extra={"namespace": self._namespace})
-                self._mark(kind, live=False)
-                self._stale.add(kind)
-            if time.monotonic() - began > LONGEST_PAUSE:
-                pause = SHORTEST_PAUSE
+                self._forget(kind)
+            if time.monotonic() - began > MAX_PAUSE_SECONDS:
+                backoff.reset()
             else:
-                self._stopped.wait(pause * random.uniform(0.5, 1))  # noqa: S311
-                pause = min(pause * 2, LONGEST_PAUSE)
+                backoff.pause(self._stopped)
+
+    def _fail(self, kind: str, error: Refusal) -> None:
+        # A stream that was closed on purpose breaks too, but is no trouble: `stop`, `refresh` and `add` do that.
+        if kind not in self._to_list and not self._stopped.is_set():
+            self.trouble = error
+            log.warning("watching %s: %s", kind, error, extra={"namespace": self._namespace})
+        self._forget(kind)
+
+    def _forget(self, kind: str) -> None:
+        """Decide nothing until the kind is listed again: the next watch may not tell all that this one missed."""
+        self._mark(kind, is_known=False)
+        self._to_list.add(kind)
 
     def _list(self, kind: str) -> None:
         with self._lock:
-            self._stale.discard(kind)
+            self._to_list.discard(kind)
             if kind == "deployments":
                 followed = {view.deployment for view in tuple(self.views)}
-                self._only = followed.pop() if len(followed) == 1 else None
-                # What is there was listed under another name: until the list has come, it says nothing.
-                self._live.discard(kind)
+                self._only_deployment = followed.pop() if len(followed) == 1 else None
+                # Until the new list is here, the store holds what was listed under another name.
+                self._known.discard(kind)
         listed = []
-        for page in self._cluster.pages(kind, self._namespace, self._name_of(kind)):
-            listed += [_slim(kind, thing) for thing in page["items"]]
+        for page in self._cluster.pages(kind, self._namespace, self._name_to_ask_for(kind)):
+            listed += [trimmed(kind, thing) for thing in page["items"]]
         with self._lock:
-            (self._deployments if kind == "deployments" else self._owned[kind]).clear()
-            (self._names if kind == "deployments" else self._parents if kind == "replicasets" else {}).clear()
-            for thing in listed:
-                self._keep(kind, thing)
-        self._versions[kind] = page["metadata"]["resourceVersion"]
-        self._mark(kind, live=True)
+            self._store.replace_all(kind, listed)
+        self._resource_versions[kind] = page["metadata"]["resourceVersion"]
+        self._mark(kind, is_known=True)
 
     def _watch(self, kind: str) -> None:
         stream = self._streams[kind] = self._cluster.watch(
-            kind, self._namespace, self._versions[kind], self._name_of(kind)
+            kind, self._namespace, self._resource_versions[kind], self._name_to_ask_for(kind)
         )
-        if self._stopped.is_set() or kind in self._stale:
-            stream.close()  # By whoever called meanwhile, before there was anything to close.
+        if self._stopped.is_set() or kind in self._to_list:
+            stream.close()  # `stop`, `refresh` or `add` came before there was a stream to close.
         for event in stream:
             thing = event["object"]
             if event["type"] == "ERROR":
@@ -200,63 +199,24 @@ class _Namespace:
                 raise Unreachable(thing.get("message", "the watch ended with an error"))
             if event["type"] != "BOOKMARK":
                 self._apply(kind, event["type"], thing)
-            self._versions[kind] = thing["metadata"]["resourceVersion"]
+            self._resource_versions[kind] = thing["metadata"]["resourceVersion"]
 
-    def _name_of(self, kind: str) -> str | None:
-        return self._only if kind == "deployments" else None
+    def _name_to_ask_for(self, kind: str) -> str | None:
+        return self._only_deployment if kind == "deployments" else None
 
     def _apply(self, kind: str, change: str, thing: dict) -> None:
         with self._lock:
-            if change != "DELETED":
-                self._keep(kind, _slim(kind, thing))
-            elif kind == "deployments":
-                self._deployments.pop(thing["metadata"]["name"], None)
-                self._names.pop(thing["metadata"]["uid"], None)
+            if change == "DELETED":
+                self._store.remove(kind, thing)
             else:
-                self._owned[kind].get(owner_uid(thing), {}).pop(thing["metadata"]["uid"], None)
-            name = self._deployment_of(kind, thing)
-            if change == "DELETED" and kind == "replicasets":
-                self._parents.pop(thing["metadata"]["uid"], None)
-                self._owned["pods"].pop(thing["metadata"]["uid"], None)
+                self._store.put(kind, trimmed(kind, thing))
+            deployment = self._store.deployment_of(kind, thing)
         for view in tuple(self.views):
-            if view.deployment == name:
+            if view.deployment == deployment:
                 view.changed.set()
 
-    def _keep(self, kind: str, slim: dict) -> None:
-        uid, parent = slim["metadata"]["uid"], owner_uid(slim)
-        if kind == "replicasets":
-            # Most differ in nothing but the stamp: one copy of the rest does for all.
-            template = slim["spec"]["template"]
-            same = self._pod_specs.setdefault(json.dumps(template["spec"], sort_keys=True), template["spec"])
-            slim["spec"] = {"template": {**template, "spec": same}}
-        if kind == "deployments":
-            self._deployments[slim["metadata"]["name"]] = slim
-            self._names[uid] = slim["metadata"]["name"]
-        elif parent is not None:
-            self._owned[kind].setdefault(parent, {})[uid] = slim
-            if kind == "replicasets":
-                self._parents[uid] = parent
-
-    def _deployment_of(self, kind: str, thing: dict) -> str | None:
-        if kind == "deployments":
-            return thing["metadata"]["name"]
-        uid = owner_uid(thing)
-        return self._names.get(self._parents.get(uid) if kind == "pods" else uid)
-
-    def _mark(self, kind: str, live: bool) -> None:
+    def _mark(self, kind: str, is_known: bool) -> None:
         with self._lock:
-            (self._live.add if live else self._live.discard)(kind)
+            (self._known.add if is_known else self._known.discard)(kind)
         for view in tuple(self.views):
             view.changed.set()
-
-
-def _slim(kind: str, thing: dict) -> dict:
-    # Only what a verdict needs: signals in quick succession leave hundreds of ReplicaSets behind.
-    if kind == "deployments":
-        return {**thing, "metadata": {key: value for key, value in thing["metadata"].items() if key != "managedFields"}}
-    metadata = {key: thing["metadata"][key] for key in _METADATA if key in thing["metadata"]}
-    slim = {"metadata": metadata, "status": thing.get("status", {})}
-    if kind == "replicasets":
-        metadata["annotations"] = {REVISION: (thing["metadata"].get("annotations") or {}).get(REVISION)}
-        slim["spec"] = {"template": thing["spec"]["template"]}
-    return slim

@@ -1,1 +1,1 @@
-"""What the operator wrote: the manifest files."""
+"""This room reads what the operator wrote: the manifest files, and the image names and pod templates in them."""

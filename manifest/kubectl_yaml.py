@@ -1,19 +1,19 @@
-"""YAML as kubectl reads it, where PyYAML alone reads 22:30 as 1350, 1e3 as text, and a date as a date."""
+"""Read YAML as kubectl does; PyYAML alone reads 22:30 as 1350, 1e3 as text, and a date as a date."""
 
 import re
 
 import yaml
 
-# The parser in C, where PyYAML was built with it: ten times as fast.
-_Safe = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# PyYAML may have been built with a parser in C, which is ten times as fast.
+_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _MERGE, _NULL = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:null"
 _BOOL, _INT, _FLOAT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 
 
-class _Loader(_Safe):
-    # https://github.com/kubernetes-sigs/yaml/blob/master/goyaml.v2/resolve.go
-    yaml_implicit_resolvers = {}  # noqa: RUF012
+class _Loader(_SafeLoader):
+    # The rules below are those of kubectl: https://github.com/kubernetes-sigs/yaml/blob/master/goyaml.v2/resolve.go
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - the base class reads it
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
@@ -23,14 +23,14 @@ class _Loader(_Safe):
                     raise yaml.constructor.ConstructorError(None, None, "a key stands here twice", key.start_mark)
                 seen.add(key.value)
         self.flatten_mapping(node)
-        # Text at once: as keys of a dict, Python's 1 and True would be the same.
+        # The keys become text before they enter the dict, where Python's 1 and True would be the same key.
         return {
             self._key(self.construct_object(key, deep=True), node): self.construct_object(value, deep=deep)
             for key, value in node.value
         }
 
     def _key(self, key: object, node: yaml.MappingNode) -> str:
-        # JSON has only text as keys: https://github.com/kubernetes-sigs/yaml/blob/master/yaml.go
+        # A key in JSON is always text: https://github.com/kubernetes-sigs/yaml/blob/master/yaml.go
         if isinstance(key, bool):
             return str(key).lower()
         if isinstance(key, str | int | float):
@@ -68,11 +68,11 @@ _Loader.add_implicit_resolver(
 )
 _Loader.add_constructor(_INT, _Loader.construct_number)
 _Loader.add_constructor(_FLOAT, _Loader.construct_number)
-_Loader.bool_values = {**_Safe.bool_values, "y": True, "n": False}
+_Loader.bool_values = {**_SafeLoader.bool_values, "y": True, "n": False}
 
 
 def load(content: bytes) -> object:
-    """Read the one document of a file. Raises ValueError with the line, and never with a value."""
+    """Read the only document in a file. Raises ValueError, which names the line and quotes no value."""
     try:
         documents = [each for each in yaml.load_all(content.decode(), _Loader) if each is not None]
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""What a pod template says: its containers, its rollout id, its images, pinned or not. Pure."""
+"""Read and change pod templates: their containers, their rollout id, and their images, pinned or not."""
 
 import json
 import re
@@ -12,12 +12,12 @@ _CONTAINER_FIELDS = ("containers", "initContainers")
 
 
 def new_rollout_id() -> str:
-    """Make a rollout id from the time: UTC, ISO 8601 basic, in microseconds."""
+    """Make a rollout id: the present time in UTC, in the basic format of ISO 8601, with microseconds."""
     return datetime.now(UTC).strftime(_ID_FORMAT)
 
 
 def is_rollout_id(text: str | None) -> bool:
-    """Tell whether a text is a rollout id as this service makes them."""
+    """Tell whether this service can have made a text as a rollout id."""
     if not re.fullmatch(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z", text or ""):
         return False
     try:
@@ -37,18 +37,18 @@ def rollout_id_of(template: dict) -> str | None:
 
 
 def containers(template: dict) -> list[dict]:
-    """Return the containers of a pod template, the init containers after the others."""
+    """Return the containers of a pod template, with the init containers last."""
     return [each for field in _CONTAINER_FIELDS for each in template["spec"].get(field) or []]
 
 
 def image_of(template: dict, wanted: str | None) -> str:
-    """Return the image that a rollout is about: the wanted one, where a container has it, else the first one's."""
+    """Return the image that a rollout is about: `wanted` if a container has it, else the first container's."""
     images = [container["image"] for container in containers(template)]
     return wanted if wanted in images else images[0]
 
 
 def pinned(template: dict, digests: dict[str, str]) -> dict:
-    """Return a pod template with the images of these containers fixed to the digests that once ran."""
+    """Return a pod template with images pinned to digests, given as container -> digest."""
     spec = dict(template["spec"])
     for field in _CONTAINER_FIELDS:
         if field in spec:
@@ -62,16 +62,16 @@ def pinned(template: dict, digests: dict[str, str]) -> dict:
 
 
 def unpinned_images(template: dict) -> dict[str, str]:
-    """Return the images that a rollback noted before it pinned them, by container; none where it noted nothing."""
+    """Return what the images were called before a rollback pinned them, as container -> image; empty if none did."""
     try:
-        noted = json.loads(annotations_of(template)[UNPINNED])
-        return {name: image for name, image in noted.items() if isinstance(image, str)}
+        images = json.loads(annotations_of(template)[UNPINNED])
+        return {name: image for name, image in images.items() if isinstance(image, str)}
     except (AttributeError, KeyError, ValueError):
-        return {}  # No rollback noted anything, or another client overwrote the note.
+        return {}  # The annotation is missing, or another client has overwritten it.
 
 
 def without_own_annotations(template: dict) -> dict:
-    """Return a pod template without what this service writes on it, for comparison with another."""
+    """Return a pod template without the annotations that this service writes, to compare it with another one."""
     kept = {key: each for key, each in annotations_of(template).items() if key not in (RESTARTED_AT, UNPINNED)}
     return {**template, "metadata": {**(template.get("metadata") or {}), "annotations": kept}}
 
@@ -84,25 +84,25 @@ def without_hash(template: dict) -> dict:
 
 
 def running_digests(template: dict, pods: list[dict]) -> tuple[dict[str, str], bool]:
-    """Return which digest each container of a template runs, and whether the pods differ in that (then there is none).
+    """Return what runs, as container -> digest, and whether two pods run different digests; then the dict is empty.
 
-    The container runtime tells the digest in `imageID`, as `REPOSITORY@sha256:…`.
+    The container runtime reports the digest in `imageID`, as `REPOSITORY@sha256:…`.
     """
     found: dict[str, set[str]] = {}
     images = {each["name"]: each["image"] for each in containers(template)}
-    statuses = ("initContainerStatuses", "containerStatuses")
-    for container in (each for pod in pods for kind in statuses for each in pod.get("status", {}).get(kind, [])):
-        name, _, digest = container.get("imageID", "").removeprefix("docker-pullable://").partition("@")
-        image = images.get(container["name"])
-        if digest.startswith("sha256:") and image and _same_repository(name, image):
-            found.setdefault(container["name"], set()).add(digest)
-    mixed = any(len(each) > 1 for each in found.values())
-    return ({} if mixed else {name: each.pop() for name, each in found.items()}), mixed
+    fields = ("initContainerStatuses", "containerStatuses")
+    for status in (each for pod in pods for field in fields for each in pod.get("status", {}).get(field, [])):
+        repository, _, digest = status.get("imageID", "").removeprefix("docker-pullable://").partition("@")
+        image = images.get(status["name"])
+        if digest.startswith("sha256:") and image and _have_same_repository(repository, image):
+            found.setdefault(status["name"], set()).add(digest)
+    mixed = any(len(digests) > 1 for digests in found.values())
+    return ({} if mixed else {name: digests.pop() for name, digests in found.items()}), mixed
 
 
-def _same_repository(name: str, image: str) -> bool:
+def _have_same_repository(one: str, other: str) -> bool:
     try:
-        names = (ImageReference.parse(each, tag_required=False).repository for each in (name, image))
-        return len(set(names)) == 1
+        one, other = (ImageReference.parse(each, tag_required=False).repository for each in (one, other))
+        return one == other
     except ValueError:
         return False

@@ -1,4 +1,4 @@
-"""Whether a manifest can be deployed: every fault, with the field that it is in. Pure."""
+"""Find every fault of a manifest, and name the field that it is in."""
 
 import re
 from collections.abc import Iterator
@@ -12,16 +12,17 @@ from manifest.image_reference import ImageReference
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
 _DNS_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _NAMES = {"name": rf"(?=.{{1,253}}\Z){_DNS_LABEL}(\.{_DNS_LABEL})*", "namespace": _DNS_LABEL}
-# What the API server sets. A manifest saved with `kubectl get -o yaml` has these fields, and stale ones make conflicts.
+# The API server sets these fields. `kubectl get -o yaml` writes them into a manifest, and old values make conflicts.
 _SET_BY_SERVER = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid")
-# Fields of Kubernetes' type Quantity, and maps of them: kubectl's users write numbers, the models want text.
+# These fields, and the values in these maps, are of Kubernetes' type Quantity. In a manifest they are often numbers,
+# while the client's models accept only text.
 # https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
 _QUANTITIES, _QUANTITY_MAPS = {"divisor", "sizeLimit"}, {"limits", "overhead", "requests"}
-# Maps whose keys the user chooses.
+# The user chooses the keys in these maps, so a key there is never an unknown field.
 _FREE_KEYS = {"annotations", "labels", "matchLabels", "nodeSelector", "options", "volumeAttributes"} | _QUANTITY_MAPS
-# Stands in where a manifest has no spec, since the model requires one.
+# The client's model requires a spec. This one takes its place in a manifest without spec.
 _ANY_SPEC = {"selector": {}, "template": {}}
-# For what pydantic calls its errors: https://docs.pydantic.dev/latest/errors/validation_errors/
+# A type of pydantic's errors -> what we say instead. https://docs.pydantic.dev/latest/errors/validation_errors/
 _WORDS = {
     "extra_forbidden": "unknown field",
     "missing": "required, but missing",
@@ -35,7 +36,7 @@ _WORDS = {
 
 
 def without_server_fields(document: object) -> object:
-    """Return a manifest without what only the API server sets, and with every quantity as text."""
+    """Return a manifest without the fields that only the API server sets, and with every quantity as text."""
     if not isinstance(document, dict):
         return document
     own = {key: value for key, value in document.items() if key != "status"}
@@ -46,8 +47,8 @@ def without_server_fields(document: object) -> object:
     return own
 
 
-def problems_of(document: object) -> Iterator[str]:
-    """Yield all that is wrong with a manifest, each with its field and never with a value of the environment."""
+def faults_of(document: object) -> Iterator[str]:
+    """Yield each fault with the field that it is in, and never with a value, which may be a secret."""
     if not isinstance(document, dict):
         yield "must be a Deployment manifest, with apiVersion, kind and metadata"
         return
@@ -65,29 +66,29 @@ def problems_of(document: object) -> Iterator[str]:
             yield f"metadata.{field}: must be lower-case letters, digits and dashes"
     given = metadata.get("annotations")
     for key in given if isinstance(given, dict) else ():
-        # A misspelt one would limit no workflow.
+        # A misspelt annotation would let more workflows deploy than the operator meant to.
         if str(key).startswith("auto-deployer/github") and key not in annotations.GITHUB:
             yield f"metadata.annotations: unknown {key}; there are {', '.join(annotations.GITHUB)}"
     if "spec" in document:
-        yield from _unknown_to_model(document)
-        yield from _bad_images(document["spec"])
+        yield from _faults_by_model(document)
+        yield from _faults_of_images(document["spec"])
     else:
-        yield from _unknown_to_model({**document, "spec": _ANY_SPEC})
+        yield from _faults_by_model({**document, "spec": _ANY_SPEC})
 
 
-def _unknown_to_model(document: dict) -> Iterator[str]:
-    for path in _snake_case(document):
-        # The models take Python's spelling of a field as well; kubectl and the API server don't.
+def _faults_by_model(document: dict) -> Iterator[str]:
+    for path in _fields_in_snake_case(document):
+        # The client's models accept a field in Python's spelling too, but kubectl and the API server don't.
         yield f"{path}: unknown field"
     try:
         V1Deployment.model_validate(document)
     except ValidationError as error:
-        # Without the input: it may be the value of an environment variable.
+        # The input stays out of the messages: it may be the value of an environment variable.
         seen = set()
         for each in error.errors(include_input=False, include_url=False, include_context=False):
             location, message = list(each["loc"]), _WORDS.get(each["type"], each["msg"])
             if location[-1] in ("int", "str"):
-                # A field that may be either reports twice, once for each.
+                # pydantic reports a field that may be a number or text twice, once for each type.
                 location, message = location[:-1], "must be a whole number or text"
             path = _path(location)
             if path not in seen:
@@ -95,19 +96,22 @@ def _unknown_to_model(document: dict) -> Iterator[str]:
                 yield f"{path}: {message}"
 
 
-def _bad_images(spec: object) -> Iterator[str]:
-    # Images come before the API server is asked: which signals are let in depends on them.
+def _faults_of_images(spec: object) -> Iterator[str]:
+    # The API server doesn't parse the name of an image, but this service decides by it which signals it accepts.
     try:
         pod = spec["template"]["spec"]
-        lists = [(field, pod.get(field) or []) for field in ("containers", "initContainers")]
-        named = [(f"spec.template.spec.{field}[{n}].image", each) for field, of in lists for n, each in enumerate(of)]
-        images = [(path, each.get("image")) for path, each in named]
+        lists = {field: pod.get(field) or [] for field in ("containers", "initContainers")}
+        images = [
+            (f"spec.template.spec.{field}[{index}].image", container.get("image"))
+            for field, containers in lists.items()
+            for index, container in enumerate(containers)
+        ]
     except (AttributeError, KeyError, TypeError):
-        # The model alone would let a template without a spec pass.
+        # The model has reported the wrong shape already, except for one case: it accepts a template without a spec.
         if isinstance(spec, dict) and isinstance(spec.get("template"), dict) and spec["template"].get("spec") is None:
             yield "spec.template.spec: required, but missing"
-        return  # The shape is wrong, and the model has said so.
-    if not lists[0][1]:
+        return
+    if not lists["containers"]:
         yield "spec.template.spec.containers: at least one is required"
     for path, image in images:
         if not image:
@@ -124,31 +128,31 @@ def _with_quantities(node: object) -> object:
         return [_with_quantities(each) for each in node]
     if not isinstance(node, dict):
         return node
-    read = {}
+    result = {}
     for key, value in node.items():
         if key in _QUANTITIES:
-            read[key] = _quantity(value)
+            result[key] = _as_quantity(value)
         elif key in _QUANTITY_MAPS and isinstance(value, dict):
-            read[key] = {name: _quantity(each) for name, each in value.items()}
+            result[key] = {name: _as_quantity(each) for name, each in value.items()}
         else:
-            read[key] = value if key in _FREE_KEYS else _with_quantities(value)
-    return read
+            result[key] = value if key in _FREE_KEYS else _with_quantities(value)
+    return result
 
 
-def _quantity(value: object) -> object:
+def _as_quantity(value: object) -> object:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-def _snake_case(node: object, location: tuple = ()) -> Iterator[str]:
+def _fields_in_snake_case(node: object, location: tuple = ()) -> Iterator[str]:
     if isinstance(node, list):
         for index, each in enumerate(node):
-            yield from _snake_case(each, (*location, index))
+            yield from _fields_in_snake_case(each, (*location, index))
     elif isinstance(node, dict):
         for key, value in node.items():
             if "_" in key:
                 yield _path([*location, key])
             if key not in _FREE_KEYS:
-                yield from _snake_case(value, (*location, key))
+                yield from _fields_in_snake_case(value, (*location, key))
 
 
 def _path(location: list) -> str:

@@ -1,4 +1,4 @@
-"""The process under uWSGI: its start, its end, and what no client may do to it."""
+"""The process under uWSGI: how it starts and ends, and that no client can stop it."""
 
 import http.client
 import json
@@ -18,7 +18,7 @@ PW = json.dumps({"pw": PASSWORD})
 
 @pytest.fixture
 def own(admin, cluster, tmp_path):
-    """Serve from a process that the test may end."""
+    """Serve from a process of this test alone, which it may end."""
     with ConfiguredService(tmp_path, KUBECONFIG=str(admin.kubeconfig)) as service:
         service.reset(cluster.namespace)
         yield service
@@ -32,14 +32,14 @@ def processes(service):
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        # Its process group, which none of them leaves; a zombie only waits for somebody to ask how it ended.
+        # All its processes are in its process group. A zombie has ended and only waits for its parent.
         if int(fields[2]) == service.process.pid and fields[0] != "Z":
             found.append(int(stat.parent.name))
     return sorted(found)
 
 
 def head(path="/deployment", **headers):
-    """Return the beginning of a POST, up to its body."""
+    """Return a POST up to its body."""
     lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{k.replace('_', '-')}: {v}" for k, v in headers.items())]
     return "\r\n".join([*lines, "", ""]).encode()
 
@@ -47,7 +47,7 @@ def head(path="/deployment", **headers):
 # Start and end
 
 
-def test_a_bad_environment_ends_the_process_with_one_message_that_names_it_all():
+def test_bad_settings_end_the_process_with_one_message_that_names_them_all():
     service = Service({"DEPLOYMENTS_DIR": "", "PASSWORDS_DIR": ""})
     service.begin()
     assert service.ended(20) == 22
@@ -59,7 +59,7 @@ def test_a_bad_environment_ends_the_process_with_one_message_that_names_it_all()
     assert not [line for line in service.lines if "respawn" in line.lower()]
 
 
-def test_bad_files_never_end_it(own):
+def test_missing_directories_do_not_end_the_process(own):
     for folder in (own.deployments_dir, own.passwords_dir):
         folder.rename(folder.with_name(f"no-{folder.name}"))
     own.restart()
@@ -72,7 +72,7 @@ def test_bad_files_never_end_it(own):
     assert own.signal().status == 200
 
 
-def test_a_cluster_that_is_away_keeps_nobody_from_starting(tmp_path):
+def test_the_service_starts_while_the_cluster_is_away(tmp_path):
     with ConfiguredService(tmp_path, KUBECONFIG=str(tmp_path / "nothing")) as service:
         service.reset("default")
         assert service.get("/readyz").status == 200
@@ -95,14 +95,14 @@ def test_sigterm_lets_a_request_in_flight_finish(own, cluster):
     assert cluster.get("web")["spec"]["template"]["spec"]["containers"][0]["image"] == "acme/web:2"
 
 
-def test_sigterm_ends_all_its_processes(own):
+def test_sigterm_ends_all_processes(own):
     own.signal()
     assert len(processes(own)) == 2
     assert own.stop() == 0
     wait_for(lambda: processes(own) == [])
 
 
-def test_killed_it_starts_anew_on_the_same_port(own):
+def test_a_killed_service_starts_again_on_the_same_port(own):
     own.signal()
     own.kill()
     wait_for(lambda: processes(own) == [])
@@ -110,17 +110,17 @@ def test_killed_it_starts_anew_on_the_same_port(own):
     assert own.signal().status == 200
 
 
-# What no client may do to it
+# What clients can't do
 
 
-def test_idle_connections_keep_no_signal_from_being_served(service):
+def test_signals_are_served_beside_idle_connections(service):
     with ExitStack() as stack:
         for _ in range(64):
             stack.enter_context(service.connect())
         assert service.signal().status == 200
 
 
-def test_connections_that_clients_would_keep_keep_no_signal_from_being_served(service):
+def test_signals_are_served_beside_kept_connections(service):
     with ExitStack() as stack:
         for _ in range(64):
             connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
@@ -131,7 +131,7 @@ def test_connections_that_clients_would_keep_keep_no_signal_from_being_served(se
         assert service.signal().status == 200
 
 
-def test_requests_that_stop_in_the_middle_hold_no_thread_for_long(service):
+def test_unfinished_requests_hold_no_thread_for_long(service):
     with ExitStack() as stack:
         for _ in range(64):
             stack.enter_context(service.connect()).sendall(b"POST /deployment HTTP/1.1\r\nHost: ")
@@ -160,7 +160,7 @@ def test_a_long_header_is_served(service, size):
         (head("/deployment/../healthz", Content_Length=str(len(PW))) + PW.encode(), 405),
     ],
 )
-def test_requests_that_few_clients_send(service, sent, status):
+def test_unusual_requests(service, sent, status):
     answer = service.raw(sent)
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer[:200]
 
@@ -182,10 +182,10 @@ def test_requests_that_few_clients_send(service, sent, status):
     ],
     ids=range(11),
 )
-def test_nonsense_neither_ends_it_nor_is_a_signal(service, cluster, sent):
+def test_nonsense_neither_ends_the_process_nor_deploys(service, cluster, sent):
     before = processes(service)
     with service.connect() as connection:
-        with suppress(OSError):  # It may have hung up by then.
+        with suppress(OSError):  # The service may have closed the connection by then.
             connection.sendall(sent)
             connection.shutdown(socket.SHUT_WR)
         answer = read_to_end(connection)
@@ -196,7 +196,7 @@ def test_nonsense_neither_ends_it_nor_is_a_signal(service, cluster, sent):
     assert processes(service) == before
 
 
-def test_clients_that_go_away_are_no_error(service, cluster):
+def test_clients_may_close_the_connection_before_the_answer(service, cluster):
     before = processes(service)
     for _ in range(10):
         with service.connect() as connection:
@@ -210,18 +210,18 @@ def test_a_hundred_signals_at_once(service, cluster):
     before = processes(service)
     with ThreadPoolExecutor(100) as pool:
         answers = list(pool.map(lambda n: service.signal(image=f"acme/web:{n}"), range(100)))
-    # A real API server may be too slow for so many, and says so.
+    # A real API server may be too slow for so many signals; the answer is then an error.
     assert {answer.status for answer in answers} - ({200} if cluster.simulation else {200, 503, 504}) == set()
     live = cluster.get("web")
     image = live["spec"]["template"]["spec"]["containers"][0]["image"]
-    stamp = live["spec"]["template"]["metadata"]["annotations"]["auto-deployer/restartedAt"]
+    rollout_id = live["spec"]["template"]["metadata"]["annotations"]["auto-deployer/restartedAt"]
     assert live["metadata"]["annotations"]["kubernetes.io/change-cause"] == f"deploy {image}"
-    assert [f"image {image}," in answer.text for answer in answers if stamp in answer.text] in ([True], [])
+    assert [f"image {image}," in answer.text for answer in answers if rollout_id in answer.text] in ([True], [])
     assert processes(service) == before
     assert not [line for line in service.lines if "DAMN" in line or "respawn" in line.lower()]
 
 
-def test_deep_nesting_from_many_at_once_ends_no_worker(service):
+def test_many_deeply_nested_bodies_end_no_worker(service):
     before = processes(service)
     bodies = ["[" * 60_000, '{"a":' * 12_000, '{ "data": "' + "[" * 60_000 + '" }'] * 20
     with ThreadPoolExecutor(60) as pool:
@@ -229,7 +229,7 @@ def test_deep_nesting_from_many_at_once_ends_no_worker(service):
     assert processes(service) == before
 
 
-def test_every_line_of_the_application_is_json_whatever_a_client_sends(service):
+def test_no_request_can_write_a_line_of_its_own_into_the_log(service):
     service.ask("GET", '/"}%0a{"message":"forged', headers={"User-Agent": '"}\t{"x": 1', "X-Request-ID": "seen-1"})
     wait_for(lambda: [line for line in service.log if line.get("request_id") == "seen-1" and "status" in line])
     assert not [line for line in service.lines if line.startswith('{"message":"forged')]

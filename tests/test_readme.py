@@ -10,11 +10,12 @@ import pytest
 import yaml
 
 import settings
-from app import _STATUS_OF, create_app
+from app import create_app
 from manifest import annotations
 from rollout.metrics import Metrics
 from settings import Settings
 from tests.service import ROOMS, ROOT, SOURCES
+from web.answers import STATUS_OF
 
 PAGES = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 TEXT = "\n".join(PAGES.values())
@@ -206,7 +207,7 @@ def neutral(answer: str) -> str:
 
 def test_phases():
     documented = {phase.strip("`"): int(status) for phase, status, _ in table("Did it work?", "phase")}
-    assert documented == {phase.value: status for phase, status in _STATUS_OF.items()}
+    assert documented == {phase.value: status for phase, status in STATUS_OF.items()}
 
 
 def test_metrics():

@@ -1,4 +1,4 @@
-"""The environment becomes settings, or one message that names all that is wrong with it."""
+"""Settings: environment variables become settings, or one message that names every bad one."""
 
 from pathlib import Path
 
@@ -21,11 +21,11 @@ def test_values():
     assert settings.kubeconfig == "/k"
 
 
-def test_an_empty_kubeconfig_is_none_as_with_kubectl():
+def test_an_empty_kubeconfig_means_none_as_in_kubectl():
     assert Settings.from_environ({"KUBECONFIG": ""}).kubeconfig is None
 
 
-def test_without_an_audience_no_token_is_let_in():
+def test_an_empty_audience_means_none():
     assert Settings.from_environ({"OIDC_AUDIENCE": ""}).oidc_audience is None
     assert Settings.from_environ({}).oidc_issuer == "https://token.actions.githubusercontent.com"
 
@@ -41,7 +41,7 @@ def test_an_issuer_is_a_url(issuer):
     "issuer",
     ["", "github.com", "http://github.example.com", "http://127.0.0.1.example.com", "https://", "https://x/?y"],
 )
-def test_keys_are_never_fetched_in_clear_text_from_elsewhere(issuer):
+def test_an_issuer_without_https_must_be_on_this_machine(issuer):
     with pytest.raises(ValueError, match=r"OIDC_ISSUER: .* is no issuer; write its URL, which begins with https://"):
         Settings.from_environ({"OIDC_ISSUER": issuer})
 

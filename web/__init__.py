@@ -1,1 +1,1 @@
-"""How one asks, and what one sees: HTTP in, HTTP out."""
+"""HTTP: what a caller may ask, and what the answers look like."""

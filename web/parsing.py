@@ -1,4 +1,4 @@
-"""How one asks: each sender's form of a signal, read into one shape."""
+"""Read a request: its body, its credentials and its query. Every sender's form of a signal becomes one Signal."""
 
 import json
 import re
@@ -10,10 +10,10 @@ from flask import Request
 from deployment_spec import Signal
 from errors import BadRequest, LengthRequired, TooLarge
 
-LARGEST_BODY = 64 * 1024
-LONGEST_CAUSE = 256
+MAX_BODY_BYTES = 64 * 1024
+MAX_CAUSE_CHARACTERS = 256
 # Load balancers end a request after 30 s.
-LONGEST_WAIT = 25
+MAX_WAIT_SECONDS = 25
 # What AcrylicShrimp/webhook-action 1.0.4 sends: its input pasted, unescaped, between `{ "data": "` and `" }`.
 # https://github.com/AcrylicShrimp/webhook-action/blob/master/entrypoint.sh
 _PASTED = re.compile(r'[ \t\r\n]*\{[ \t\r\n]*"data"[ \t\r\n]*:[ \t\r\n]*"(.*)"[ \t\r\n]*\}[ \t\r\n]*', re.DOTALL)
@@ -21,9 +21,9 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 def read_signal(fields: dict) -> Signal:
-    """Check the fields that are ours; others are ignored, since senders add their own.
+    """Make a Signal of the fields of a deploy, and ignore fields that senders add for themselves.
 
-    Raises BadRequest with the name of the field.
+    Raises BadRequest, which names the wrong field.
     """
     return Signal(
         image=_text(fields, "image"),
@@ -35,48 +35,48 @@ def read_signal(fields: dict) -> Signal:
 
 
 def read_rollback(fields: dict) -> Signal:
-    """Check the fields of a rollback. Raises BadRequest with the name of the field."""
+    """Make a Signal of the fields of a rollback. Raises BadRequest, which names the wrong field."""
     revision = fields.get("revision")
     if "revision" in fields and (not isinstance(revision, int) or isinstance(revision, bool) or revision < 1):
-        raise BadRequest("revision must be a whole number from 1 on")
+        raise BadRequest("revision must be a whole number, 1 or more")
     return Signal(cause=_cause(fields), wait=wait_seconds(fields.get("wait", False)), revision=revision)
 
 
 def read_fields(request: Request) -> dict:
-    """Read a POST's body, in any of its four forms, whatever its Content-Type says, out of its envelope.
+    """Read the fields from the body of a POST, in any of the four forms that senders use.
 
-    Raises LengthRequired, TooLarge (over 64 KiB) or BadRequest.
+    The Content-Type doesn't matter, so that `curl -d` works. Raises LengthRequired, TooLarge or BadRequest.
     """
     length = request.content_length
     if length is None:
         raise LengthRequired("the request has no Content-Length; send the body in one piece (curl -d does)")
-    if length > LARGEST_BODY:
-        raise TooLarge(f"the body has {length} bytes; at most {LARGEST_BODY} are read")
-    return _opened(_decoded(request.get_data(cache=False)))
+    if length > MAX_BODY_BYTES:
+        raise TooLarge(f"the body has {length} bytes; at most {MAX_BODY_BYTES} are read")
+    return _without_envelope(_decoded(request.get_data(cache=False)))
 
 
 def wait_seconds(value: object) -> float:
-    """Read how long to wait: true for as long as possible, or seconds, of which 25 are the most. Raises BadRequest."""
+    """Return how many seconds to wait: `true` means the maximum, and a larger number too. Raises BadRequest."""
     if isinstance(value, bool):
-        return LONGEST_WAIT if value else 0
+        return MAX_WAIT_SECONDS if value else 0
     if not isinstance(value, int | float) or not value >= 0:
         raise BadRequest("wait must be true, false, or a number of seconds")
-    return min(value, LONGEST_WAIT)
+    return min(value, MAX_WAIT_SECONDS)
 
 
 def read_wait_argument(request: Request) -> float:
-    """Read a URL's `?wait=`: seconds, or true. Raises BadRequest."""
+    """Read `?wait=` from the URL: a number of seconds, or true. Raises BadRequest."""
     text = request.args.get("wait", "false").lower()
     if text in ("true", "false"):
         return wait_seconds(text == "true")
-    # As JSON has numbers; float() alone takes infinities and underscores too.
+    # A number as JSON writes it; float() alone would also accept infinities and underscores.
     return wait_seconds(float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else None)
 
 
 def read_passwords(request: Request, fields: dict | None = None) -> list[bytes]:
-    """Collect the passwords that a request carries: its body's field `pw`, and its Authorization header.
+    """Return the passwords of a request: those in the field `pw` of its body and in its Authorization header.
 
-    Raises BadRequest when `pw` is no text.
+    Raises BadRequest when `pw` isn't text.
     """
     passwords = []
     if (pw := _text(fields or {}, "pw")) is not None:
@@ -85,7 +85,7 @@ def read_passwords(request: Request, fields: dict | None = None) -> list[bytes]:
         passwords.append(token)
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "basic":
-        # User, colon, password: https://www.rfc-editor.org/rfc/rfc7617. What can't be read is no password.
+        # https://www.rfc-editor.org/rfc/rfc7617: user, colon, password. A header that isn't base64 has no password.
         with suppress(ValueError):
             if password := b64decode(token.strip(), validate=True).partition(b":")[2]:
                 passwords.append(password)
@@ -93,12 +93,12 @@ def read_passwords(request: Request, fields: dict | None = None) -> list[bytes]:
 
 
 def read_bearer(request: Request) -> bytes | None:
-    """Read the token of an Authorization header, None where there is none."""
-    # Not by Werkzeug, which takes a token with an = in it for parameters.
+    """Return the Bearer token of the Authorization header, or None when there is none."""
+    # Not read by Werkzeug, which takes a token that contains = for parameters.
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         return None
-    # WSGI hands over a header's bytes as latin-1: https://peps.python.org/pep-3333/#unicode-issues
+    # WSGI decodes the bytes of a header as latin-1: https://peps.python.org/pep-3333/#unicode-issues
     return token.strip().encode("latin-1", "replace")
 
 
@@ -114,7 +114,7 @@ def _decoded(body: bytes) -> str:
     return text
 
 
-def _opened(text: str) -> dict:
+def _without_envelope(text: str) -> dict:
     try:
         outer = _json(text, "the body")
     except json.JSONDecodeError as error:
@@ -138,7 +138,7 @@ def _opened(text: str) -> dict:
 
 
 def _json(text: str, what: str) -> dict:
-    # JSONDecodeError is left to the caller, who knows what else the text may be.
+    # The caller handles JSONDecodeError, since the text may be something else than JSON.
     try:
         value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
     except json.JSONDecodeError:
@@ -155,7 +155,7 @@ def _json(text: str, what: str) -> dict:
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise ValueError("a key stands in it twice")
+        raise ValueError("a key appears in it twice")
     return fields
 
 
@@ -178,14 +178,14 @@ def _flag(fields: dict, name: str) -> bool | None:
 
 
 def printable(text: str) -> str:
-    """Return a text without what no annotation should hold, on one line."""
+    """Return a text on one line, without the characters that an annotation should not contain."""
     return " ".join(_UNPRINTABLE.sub("", text).split())
 
 
 def _cause(fields: dict) -> str | None:
     cause = _text(fields, "cause")
-    if cause is not None and len(cause) > LONGEST_CAUSE:
-        raise BadRequest(f"cause has {len(cause)} characters; at most {LONGEST_CAUSE} fit")
+    if cause is not None and len(cause) > MAX_CAUSE_CHARACTERS:
+        raise BadRequest(f"cause has {len(cause)} characters; at most {MAX_CAUSE_CHARACTERS} are allowed")
     if cause is not None and _UNPRINTABLE.search(cause):
         raise BadRequest("cause has a control character or half a surrogate pair in it; send plain text")
     return (cause or "").strip() or None

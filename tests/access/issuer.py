@@ -1,4 +1,4 @@
-"""An issuer of OIDC tokens, as GitHub is one: its keys are found by discovery, over HTTP."""
+"""An issuer of OIDC tokens, like GitHub: it publishes its keys over HTTP."""
 
 import json
 import threading
@@ -16,18 +16,18 @@ REPOSITORY_ID = "1296269"
 
 
 class Issuer:
-    """Issue tokens; it can be away, and change its keys."""
+    """Issue tokens. A test can take the issuer away, or change its keys and answers."""
 
     def __init__(self) -> None:
         self.keys = {"first": _FIRST}
         self.published = ["first"]
         self.requests: list[str] = []
-        # In place of what it would answer.
+        # When it isn't None, the issuer answers every request with this.
         self.answer: bytes | None = None
-        # Until then it answers nothing.
+        # The issuer holds every answer until this is set.
         self.open_from = threading.Event()
         self.open_from.set()
-        # For whom the endpoint that jobs ask gives a token, and what it says of them.
+        # The audiences that jobs asked a token for, and the claims that their tokens get.
         self.requested: list[str] = []
         self.claims: dict[str, object] = {}
         self._port = 0
@@ -35,7 +35,7 @@ class Issuer:
 
     @property
     def url(self) -> str:
-        """Its name, and where it is."""
+        """The URL of the issuer, which is its name too."""
         return f"http://127.0.0.1:{self._port}"
 
     def open(self) -> None:
@@ -67,7 +67,7 @@ class Issuer:
         self._server.server_close()
 
     def document(self, path: str, query: Mapping[str, list[str]]) -> dict:
-        """Return what stands at a path."""
+        """Return the document at a path."""
         if path == "/.well-known/openid-configuration":
             return {"issuer": self.url, "jwks_uri": f"{self.url}/keys"}
         if path == "/token":
@@ -81,7 +81,7 @@ class Issuer:
         return jwt.encode(self.payload(**claims), self.keys.get(kid or "first"), algorithm="RS256", headers=headers)
 
     def payload(self, **claims: object) -> dict:
-        """Return the claims of such a token."""
+        """Return the claims of a token of a push to master; claims that are None are left out."""
         now = int(time.time())
         payload = {
             "iss": self.url,
@@ -91,7 +91,7 @@ class Issuer:
             "repository_id": REPOSITORY_ID,
             "ref": "refs/heads/master",
             "event_name": "push",
-            # As GitHub has it: good for some minutes, and from some minutes before on.
+            # GitHub's tokens are valid for some minutes, and from some minutes before their time of issue.
             "iat": now,
             "nbf": now - 300,
             "exp": now + 300,
@@ -99,7 +99,7 @@ class Issuer:
         return {name: value for name, value in payload.items() if value is not None}
 
     def public_pem(self, kid: str = "first") -> bytes:
-        """Return a public key, which everybody knows."""
+        """Return a public key."""
         form = serialization.PublicFormat.SubjectPublicKeyInfo
         return self.keys[kid].public_key().public_bytes(serialization.Encoding.PEM, form)
 
@@ -115,5 +115,5 @@ def jwk(kid: str, key: rsa.RSAPrivateKey) -> dict:
     return public | {"kid": kid, "alg": "RS256", "use": "sig"}
 
 
-# Made once: it takes a while.
+# Made once, since that takes a while.
 _FIRST = new_key()

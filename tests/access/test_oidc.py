@@ -1,4 +1,4 @@
-"""Deploying without a shared secret: GitHub's token, and every way to forge one."""
+"""Deploying with a token of GitHub instead of a password, and every way to forge one."""
 
 import base64
 import hashlib
@@ -32,7 +32,7 @@ def issuer():
 
 @pytest.fixture
 def client(issuer, admin, cluster, tmp_path):
-    """Serve with tokens of this issuer let in, and no password at all."""
+    """Serve callers with a token of this issuer; there is no password."""
     environ = {
         "KUBECONFIG": str(admin.kubeconfig),
         "OIDC_AUDIENCE": AUDIENCE,
@@ -46,7 +46,7 @@ def client(issuer, admin, cluster, tmp_path):
 
 
 def allow(client, annotations, name="web"):
-    """Let the workflows that these annotations name deploy."""
+    """Configure a deployment with these annotations, which name the workflows that may deploy it."""
     manifest = deployment(name)
     manifest["metadata"]["annotations"] = annotations
     client.configure(name, manifest)
@@ -72,7 +72,7 @@ def test_a_token_deploys(client, issuer, cluster):
 
 
 @pytest.mark.parametrize("path", ["/deployment", "/deployment/web"])
-def test_a_token_opens_whatever_a_password_does(client, issuer, path):
+def test_a_token_opens_every_path_that_a_password_opens(client, issuer, path):
     headers = {"Authorization": f"Bearer {issuer.token()}"}
     assert client.post(path, {}, **headers).status == 200
     assert client.get(f"{path}?wait=20", **headers).status == 200
@@ -84,7 +84,7 @@ def test_the_service_is_ready_without_a_password(client):
     assert client.get("/readyz").status == 200
 
 
-def test_a_password_works_beside_it(client, issuer):
+def test_passwords_and_tokens_work_side_by_side(client, issuer):
     client.password("default", "correct-horse-battery-staple")
     assert client.signal("web").status == 200
     assert issuer.requests == []
@@ -101,13 +101,13 @@ def test_a_password_works_beside_it(client, issuer):
         ({ID: REPOSITORY_ID, ENVIRONMENT: "production"}, {"environment": "production"}),
         (MASTER | {ENVIRONMENT: "staging, production"}, {"environment": "production"}),
         (MASTER, {"environment": "production", "event_name": "workflow_dispatch"}),
-        # The form of `sub` has changed, and may change again.
+        # GitHub has changed the form of `sub` before and may do so again.
         (MASTER, {"sub": "repo:octocat@583231/web@1296269:ref:refs/heads/master"}),
         (MASTER, {"repository": "octocat/renamed"}),
         (MASTER, {"aud": [AUDIENCE]}),
     ],
 )
-def test_the_annotations_say_who_may(client, issuer, annotations, claims):
+def test_the_annotations_say_which_workflows_may_deploy(client, issuer, annotations, claims):
     allow(client, annotations)
     assert signal(client, issuer.token(**claims), dry_run=True).status == 200
 
@@ -141,7 +141,11 @@ def test_the_annotations_say_who_may(client, issuer, annotations, claims):
             f"this token is from refs/heads/master; web may be deployed from nowhere: its annotation {REF} is empty",
         ),
         *(
-            (annotations, claims, "this token is from a pull request, and none may deploy web; deploy on a push")
+            (
+                annotations,
+                claims,
+                "this token is from a pull request, which may not deploy web; deploy on a push",
+            )
             for annotations, claims in (
                 (MASTER, {"event_name": "pull_request"}),
                 (MASTER, {"event_name": "pull_request_target"}),
@@ -150,7 +154,7 @@ def test_the_annotations_say_who_may(client, issuer, annotations, claims):
         ),
     ],
 )
-def test_the_right_repository_is_told_what_is_wrong(client, issuer, cluster, annotations, claims, sentence):
+def test_the_right_repository_learns_why_it_may_not_deploy(client, issuer, cluster, annotations, claims, sentence):
     allow(client, annotations)
     for path in ("/deployment/web", "/deployment"):
         answer = signal(client, issuer.token(**claims), path)
@@ -182,20 +186,20 @@ def test_any_other_repository_learns_nothing(client, issuer, cluster, annotation
     assert cluster.get("web") is None
 
 
-def test_a_manifest_that_cannot_be_read_opens_nothing(client, issuer, caplog):
+def test_a_token_does_not_open_an_unreadable_manifest(client, issuer, caplog):
     client.configure("web", "kind: [")
     assert signal(client, issuer.token()).text == PLAIN
     assert "octocat/web, repository id 1296269, doesn't open web: web.yaml: " in caplog.text
 
 
-def test_a_directory_that_cannot_be_read_is_nobody_elses_business(client, issuer):
+def test_a_token_learns_nothing_about_an_unreadable_directory(client, issuer):
     client.deployments_dir.rename(client.deployments_dir.with_name("elsewhere"))
     for path in ("/deployment", "/deployment/web"):
         assert signal(client, issuer.token(), path).text == PLAIN
     assert client.get("/check", Authorization=f"Bearer {issuer.token()}").text == PLAIN
 
 
-def test_a_misspelt_annotation_limits_nothing_and_so_opens_nothing(client, issuer):
+def test_a_misspelt_annotation_opens_nothing(client, issuer):
     allow(client, {ID: REPOSITORY_ID, "auto-deployer/github-branch": "master"})
     assert signal(client, issuer.token()).text == PLAIN
     client.password("default", "correct-horse-battery-staple")
@@ -206,7 +210,7 @@ def test_a_misspelt_annotation_limits_nothing_and_so_opens_nothing(client, issue
     )
 
 
-def test_of_several_deployments_the_one_of_the_right_repository_says_what_is_wrong(client, issuer):
+def test_the_deployment_of_the_right_repository_says_why_it_may_not_be_deployed(client, issuer):
     allow(client, {ID: "77"}, "api")
     for answer in (
         signal(client, issuer.token(ref="refs/heads/dev"), "/deployment"),
@@ -215,13 +219,13 @@ def test_of_several_deployments_the_one_of_the_right_repository_says_what_is_wro
         assert answer.text == "this token is from refs/heads/dev; web may be deployed from refs/heads/master\n"
 
 
-def test_one_of_several_deployments_is_opened(client, issuer):
+def test_a_token_opens_one_of_several_deployments(client, issuer):
     allow(client, {ID: "77"}, "api")
     assert signal(client, issuer.token(), "/deployment/api").text == PLAIN
     assert signal(client, issuer.token(), "/deployment/web", dry_run=True).status == 200
     answer = signal(client, issuer.token(), "/deployment")
     assert answer.status == 400
-    assert answer.text.endswith("name one in the URL: there is /deployment/web\n")
+    assert answer.text.endswith("name one in the URL: /deployment/web\n")
     checked = client.get("/check", Authorization=f"Bearer {issuer.token()}")
     assert checked.text == "ok: web: a deploy would work\n"
     assert client.get("/check/api", Authorization=f"Bearer {issuer.token()}").text == PLAIN
@@ -308,7 +312,7 @@ def test_a_token_in_the_body_opens_nothing(client, issuer):
     assert client.post("/deployment/web", {"pw": issuer.token()}).text == PLAIN
 
 
-def test_switched_off_no_token_opens_anything(issuer, admin, cluster, tmp_path):
+def test_without_an_audience_no_token_opens_anything(issuer, admin, cluster, tmp_path):
     client = InProcess(tmp_path, KUBECONFIG=str(admin.kubeconfig), OIDC_ISSUER=issuer.url)
     client.reset(cluster.namespace)
     allow(client, MASTER)
@@ -316,7 +320,7 @@ def test_switched_off_no_token_opens_anything(issuer, admin, cluster, tmp_path):
     assert issuer.requests == []
 
 
-def test_switched_off_it_takes_no_memory(tmp_path):
+def test_without_an_audience_no_cryptography_is_loaded(tmp_path):
     script = "import sys, app; app.create_app(); print({'access.oidc', 'jwt', 'cryptography'} & set(sys.modules))"
     environ = {"DEPLOYMENTS_DIR": str(tmp_path), "PASSWORDS_DIR": str(tmp_path)}
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environ, capture_output=True, text=True)
@@ -341,7 +345,7 @@ def test_the_keys_are_fetched_once(client, issuer):
     assert issuer.requests == ["/.well-known/openid-configuration", "/keys"]
 
 
-def test_unknown_kids_make_no_more_than_a_request_a_minute(client, issuer):
+def test_unknown_key_ids_cause_at_most_one_fetch_a_minute(client, issuer):
     signal(client, issuer.token(), dry_run=True)
     for kid in "abcdef":
         assert signal(client, with_header(issuer, kid=kid)).text == PLAIN
@@ -349,18 +353,18 @@ def test_unknown_kids_make_no_more_than_a_request_a_minute(client, issuer):
 
 
 def test_a_new_key_is_found(issuer, monkeypatch):
-    monkeypatch.setattr(oidc, "KEYS_PAUSE", 0)
+    monkeypatch.setattr(oidc, "MIN_SECONDS_BETWEEN_FETCHES", 0)
     tokens = oidc.Tokens(issuer.url, AUDIENCE)
     tokens.workflow(issuer.token().encode())
     issuer.keys["second"] = new_key()
     issuer.published = ["second"]
     assert tokens.workflow(issuer.token("second").encode()).repository_id == REPOSITORY_ID
-    # And the old one is gone.
+    # The issuer has withdrawn the old key.
     with pytest.raises(WrongPassword):
         tokens.workflow(issuer.token("first").encode())
 
 
-def test_an_issuer_that_is_away_is_no_open_door(client, issuer, cluster):
+def test_no_token_opens_anything_while_the_issuer_is_away(client, issuer, cluster):
     issuer.close()
     answer = signal(client, issuer.token())
     assert answer.status == 503
@@ -370,15 +374,15 @@ def test_an_issuer_that_is_away_is_no_open_door(client, issuer, cluster):
     assert signal(client, issuer.token()).status == 200
 
 
-def test_made_up_kids_lock_nobody_out_while_the_issuer_is_away(issuer, monkeypatch):
+def test_invented_key_ids_delay_no_valid_token_while_the_issuer_is_away(issuer, monkeypatch):
     tokens = oidc.Tokens(issuer.url, AUDIENCE)
     tokens.workflow(issuer.token().encode())
-    monkeypatch.setattr(oidc, "KEYS_PAUSE", 0)
+    monkeypatch.setattr(oidc, "MIN_SECONDS_BETWEEN_FETCHES", 0)
     issuer.open_from.clear()
     with ThreadPoolExecutor(1) as pool:
         forged = pool.submit(tokens.workflow, with_header(issuer, kid="made-up").encode())
         wait_for(lambda: len(issuer.requests) == 3)
-        # The issuer doesn't answer, and whoever has a known key doesn't wait for it.
+        # The issuer doesn't answer, but a token with a known key doesn't need it.
         assert tokens.workflow(issuer.token().encode()).repository_id == REPOSITORY_ID
         assert not forged.done()
         issuer.answer = b""
@@ -387,11 +391,11 @@ def test_made_up_kids_lock_nobody_out_while_the_issuer_is_away(issuer, monkeypat
             forged.result()
 
 
-def test_made_up_kids_make_no_more_than_a_request_a_minute_though_the_issuer_is_away(issuer, monkeypatch):
+def test_invented_key_ids_cause_at_most_one_fetch_a_minute_while_the_issuer_is_away(issuer, monkeypatch):
     tokens = oidc.Tokens(issuer.url, AUDIENCE)
     tokens.workflow(issuer.token().encode())
     issuer.answer = b""
-    monkeypatch.setattr(tokens, "_tried_at", tokens._tried_at - oidc.KEYS_PAUSE)
+    monkeypatch.setattr(tokens, "_tried_at", tokens._tried_at - oidc.MIN_SECONDS_BETWEEN_FETCHES)
     for kid in "abc":
         with pytest.raises(Unreachable):
             tokens.workflow(with_header(issuer, kid=kid).encode())
@@ -408,14 +412,14 @@ def test_known_keys_need_no_issuer(client, issuer):
 @pytest.mark.parametrize(
     "answer", [b"", b"<html>", b"[]", b"{}", b'{"jwks_uri": 1}', b'{"jwks_uri": "file:///etc/passwd"}', b'{"keys": 1}']
 )
-def test_an_issuer_that_answers_nonsense_is_no_open_door(client, issuer, cluster, answer):
+def test_no_token_opens_anything_while_the_issuer_answers_nonsense(client, issuer, cluster, answer):
     issuer.answer = answer
     assert signal(client, issuer.token()).status == 503
     issuer.answer = None
     assert signal(client, issuer.token()).status == 200
 
 
-def test_those_who_wait_for_an_issuer_that_fails_wait_once(issuer):
+def test_callers_that_wait_for_a_failing_issuer_share_one_fetch(issuer):
     tokens, token, callers = oidc.Tokens(issuer.url, AUDIENCE), issuer.token().encode(), 20
     issuer.answer = b""
     issuer.open_from.clear()

@@ -1,9 +1,8 @@
-"""Who may: passwords in files, read when used."""
+"""Passwords: which lines of which files open something, and which are refused."""
 
 import pytest
 
-from access.passwords import Key, Opened, Passwords
-from errors import BadRequest, NotFound, WrongPassword
+from access.passwords import Password, Passwords
 
 GOOD = b"correct-horse-battery-staple"
 
@@ -15,10 +14,8 @@ def folder(tmp_path):
 
 
 def opens(folder, given):
-    try:
-        return Passwords(folder).opened([given]).files
-    except WrongPassword:
-        return frozenset()
+    """Return the names of the files that this password is in."""
+    return Passwords(folder).files_with([given])
 
 
 def test_each_line_is_a_password(folder):
@@ -30,12 +27,12 @@ def test_each_line_is_a_password(folder):
 @pytest.mark.parametrize(
     "given", [b"", b"\n", GOOD + b"\n", GOOD + b"\r", b" " + GOOD, GOOD[:-1], GOOD + b"x", GOOD.upper(), b"\x00", b"  "]
 )
-def test_only_the_whole_line_opens(folder, given):
+def test_only_the_whole_line_is_the_password(folder, given):
     (folder / "default").write_bytes(b"\r\n\n  \n" + GOOD + b"\r\n")
     assert not opens(folder, given)
 
 
-def test_bytes_are_compared_whatever_they_mean(folder):
+def test_passwords_are_compared_as_bytes_in_any_encoding(folder):
     (folder / "web").write_bytes(b"p\xe4ssw\xf6rter-in-latin-1\n" + "pässwörter-in-utf-8".encode())
     assert opens(folder, b"p\xe4ssw\xf6rter-in-latin-1") == {"web"}
     assert opens(folder, "pässwörter-in-utf-8".encode()) == {"web"}
@@ -46,21 +43,20 @@ def test_a_byte_order_mark_is_no_part_of_the_password(folder):
     assert opens(folder, GOOD)
 
 
-def test_rotation_needs_no_restart(folder):
+def test_a_new_password_needs_no_restart(folder):
     passwords = Passwords(folder)
-    passwords.opened([GOOD])
+    assert passwords.files_with([GOOD])
     (folder / "default").write_bytes(b"another-password-1")
-    with pytest.raises(WrongPassword):
-        passwords.opened([GOOD])
-    assert passwords.opened([b"another-password-1"])
+    assert not passwords.files_with([GOOD])
+    assert passwords.files_with([b"another-password-1"])
 
 
-def test_what_a_mount_keeps_for_itself_opens_nothing(folder):
+def test_hidden_files_of_a_mount_open_nothing(folder):
     (folder / "..data").mkdir()
     (folder / "..data" / "default").write_bytes(b"in-the-mount-itself")
     (folder / ".hidden").write_bytes(b"a-hidden-password-1")
-    keys, problems = Passwords(folder).read()
-    assert keys == [Key("default", GOOD)]
+    passwords, problems = Passwords(folder).read()
+    assert passwords == [Password("default", GOOD)]
     assert problems == []
 
 
@@ -91,11 +87,11 @@ def test_a_secret_as_kubernetes_mounts_it(tmp_path):
         (b"1234567890123456", "placeholder"),
     ],
 )
-def test_a_weak_line_opens_nothing_and_is_named_but_not_shown(folder, caplog, line, words):
+def test_a_weak_line_opens_nothing_and_the_log_names_it_without_its_text(folder, caplog, line, words):
     (folder / "web").write_bytes(GOOD[::-1] + b"\n" + line + b"\n")
-    keys, problems = Passwords(folder).read()
+    passwords, problems = Passwords(folder).read()
     assert not opens(folder, line)
-    assert Key("web", GOOD[::-1]) in keys  # The file's other lines work.
+    assert Password("web", GOOD[::-1]) in passwords  # The other lines of the file work.
     assert len(problems) == 1
     assert "web, line 2, opens nothing: " in problems[0]
     assert words in problems[0]
@@ -107,7 +103,7 @@ def test_a_problem_is_logged_once_and_not_at_every_signal(folder, caplog):
     (folder / "web").write_bytes(b"brief")
     passwords = Passwords(folder)
     for _ in range(3):
-        passwords.opened([GOOD])
+        passwords.files_with([GOOD])
     assert caplog.text.count("shorter than") == 1
 
 
@@ -117,58 +113,14 @@ def test_a_good_line_opens(folder, line):
     assert opens(folder, line) == {"web"}
 
 
-def test_a_directory_that_is_missing_opens_nothing(tmp_path):
-    keys, problems = Passwords(tmp_path / "nowhere").read()
-    assert keys == []
+def test_a_missing_directory_opens_nothing(tmp_path):
+    passwords, problems = Passwords(tmp_path / "nowhere").read()
+    assert passwords == []
     assert "nowhere can't be read: No such file or directory" in problems[0]
 
 
-def test_a_folder_among_the_files_is_named(folder):
+def test_a_folder_among_the_files_is_a_named_problem(folder):
     (folder / "web").mkdir()
-    keys, problems = Passwords(folder).read()
-    assert keys == [Key("default", GOOD)]
+    passwords, problems = Passwords(folder).read()
+    assert passwords == [Password("default", GOOD)]
     assert "web can't be read: Is a directory" in problems[0]
-
-
-@pytest.mark.parametrize(
-    ("files", "name", "configured", "picked"),
-    [
-        ({"default"}, "web", ["web"], "web"),
-        ({"default"}, "web", ["api", "web"], "web"),
-        ({"default"}, None, ["web"], "web"),
-        ({"web"}, "web", ["api", "web"], "web"),
-        ({"web"}, None, ["web"], "web"),
-        ({"web", "api"}, "api", ["api", "web"], "api"),
-    ],
-)
-def test_picks_the_deployment_that_is_meant(files, name, configured, picked):
-    assert Opened(frozenset(files)).pick(name, configured) == picked
-
-
-@pytest.mark.parametrize(
-    ("files", "name", "configured", "refusal", "words"),
-    [
-        ({"default"}, "other", ["web"], NotFound, "no deployment other is configured; there is /deployment/web"),
-        ({"default"}, "web", [], NotFound, "there is none"),
-        ({"default"}, None, [], NotFound, "no deployment is configured"),
-        ({"default"}, None, ["api", "web"], BadRequest, "/deployment/api, /deployment/web"),
-        ({"web"}, None, ["api", "web"], BadRequest, "name one in the URL: there is /deployment/web"),
-        ({"web"}, "api", ["api", "web"], WrongPassword, "wrong or missing password"),
-        ({"web"}, "other", ["api", "web"], WrongPassword, "wrong or missing password"),
-        ({"web"}, None, ["api"], WrongPassword, "wrong or missing password"),
-        ({"web"}, None, ["api", "worker"], WrongPassword, "wrong or missing password"),
-        ({"web"}, None, [], WrongPassword, "wrong or missing password"),
-        ({"web"}, "web", ["api"], NotFound, "no deployment web is configured; there is none"),
-    ],
-)
-def test_refuses_to_pick(files, name, configured, refusal, words):
-    with pytest.raises(refusal) as refused:
-        Opened(frozenset(files)).pick(name, configured)
-    assert words in str(refused.value)
-    if refusal is not NotFound:
-        assert "worker" not in str(refused.value)
-
-
-def test_one_sees_what_one_opens():
-    assert Opened(frozenset({"web"})).among(["api", "web"]) == ["web"]
-    assert Opened(frozenset({"default"})).among(["api", "web"]) == ["api", "web"]

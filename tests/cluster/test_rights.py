@@ -65,7 +65,7 @@ def test_nothing_is_granted_by_wildcard_nor_on_secrets_nor_to_delete():
 
 
 @pytest.mark.parametrize("which", ["", "self-"])
-def test_the_role_is_one_of_a_namespace_and_bound_there(which):
+def test_each_role_belongs_to_one_namespace_and_is_bound_there(which):
     kinds = {f"{which}role.yaml": "Role", f"{which}rolebinding.yaml": "RoleBinding"}
     places = set()
     for file, kind in kinds.items():

@@ -1,4 +1,4 @@
-"""Which names of images are read, and which mean the same repository."""
+"""The name of an image is read, refused or pinned, and compared by its repository."""
 
 import pytest
 
@@ -27,7 +27,7 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
         ("acme/a__b.c-d---e:1", "docker.io/acme/a__b.c-d---e", "1", None),
     ],
 )
-def test_reads(text, repository, tag, digest):
+def test_a_name_is_read_into_its_parts(text, repository, tag, digest):
     assert ImageReference.parse(text) == ImageReference(repository, tag, digest)
 
 
@@ -68,12 +68,12 @@ def test_reads(text, repository, tag, digest):
         "a." * 10_000,
     ],
 )
-def test_refuses_what_is_no_image(text):
+def test_a_text_that_is_no_image_is_refused(text):
     with pytest.raises(ValueError, match="is no image"):
         ImageReference.parse(text)
 
 
-def test_refuses_a_name_alone_in_a_signal_but_not_in_a_manifest():
+def test_a_name_without_tag_is_refused_in_a_signal_but_not_in_a_manifest():
     with pytest.raises(ValueError, match="write acme/web:latest if you mean that"):
         ImageReference.parse("acme/web")
     assert ImageReference.parse("acme/web", tag_required=False).repository == "docker.io/acme/web"
@@ -88,7 +88,7 @@ def test_refuses_a_name_alone_in_a_signal_but_not_in_a_manifest():
         "acme/web2:1",
     ],
 )
-def test_a_look_alike_is_another_repository(text):
+def test_a_similar_name_is_another_repository(text):
     assert ImageReference.parse(text).repository != "docker.io/acme/web"
 
 
@@ -110,7 +110,7 @@ def test_a_look_alike_is_another_repository(text):
         (f"localhost:5000/web:2@{DIGEST}", "localhost:5000/web"),
     ],
 )
-def test_pins_to_a_digest_with_the_repository_as_it_was_written(text, repository):
+def test_a_pinned_name_has_the_digest_and_the_repository_as_it_was_written(text, repository):
     pinned = ImageReference.pin(text, DIGEST)
     assert pinned == f"{repository}@{DIGEST}"
     parsed, before = ImageReference.parse(pinned), ImageReference.parse(text, tag_required=False)

@@ -1,4 +1,4 @@
-"""YAML means here what it means to kubectl."""
+"""This service reads YAML as kubectl does."""
 
 import pytest
 
@@ -37,7 +37,7 @@ from manifest import kubectl_yaml
         ("[1, two]", [1, "two"]),
     ],
 )
-def test_scalars(text, value):
+def test_a_scalar_has_the_type_that_kubectl_gives_it(text, value):
     read = kubectl_yaml.load(f"key: {text}".encode())["key"]
     assert read == value
     assert type(read) is type(value)
@@ -47,12 +47,12 @@ def test_keys_are_text():
     assert kubectl_yaml.load(b"{1: a, on: b, 1.5: c}") == {"1": "a", "true": "b", "1.5": "c"}
 
 
-def test_anchors_and_merges():
+def test_anchors_and_merges_are_resolved():
     content = b"base: &base {a: 1, b: 2}\nweb: {<<: *base, b: 3}\n"
     assert kubectl_yaml.load(content)["web"] == {"a": 1, "b": 3}
 
 
-def test_one_document_may_stand_between_empty_ones():
+def test_empty_documents_around_the_only_one_are_left_out():
     assert kubectl_yaml.load(b"---\n---\nkey: value\n---\n") == {"key": "value"}
 
 
@@ -75,7 +75,7 @@ def test_one_document_may_stand_between_empty_ones():
         (b"a: \x07secret\n", "YAML forbids"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_line_and_never_with_a_value(content, words):
+def test_a_fault_is_named_with_its_line_and_without_a_value(content, words):
     with pytest.raises(ValueError) as refused:
         kubectl_yaml.load(content)
     assert words in str(refused.value)

@@ -363,7 +363,7 @@ def test_a_watch_ends(service, cluster, how):
 
 def test_watches_fall_silent_in_the_middle(admin, cluster, tmp_path, monkeypatch):
     # A minute and more, so that nobody watches anew for nothing; a test has no such time.
-    monkeypatch.setattr("cluster.api.SILENCE_SECONDS", 1)
+    monkeypatch.setattr("cluster.api.MAX_SILENCE_SECONDS", 1)
     client = InProcess(tmp_path, KUBECONFIG=str(admin.kubeconfig), SETTLE_SECONDS="0")
     client.reset(cluster.namespace)
     hold(cluster, 0)

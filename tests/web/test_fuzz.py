@@ -1,4 +1,4 @@
-"""Whatever is sent: without a right password nothing reaches the cluster, and nothing is answered with a 5xx."""
+"""Random requests: without a right password none of them reaches the cluster, and no answer is a 5xx."""
 
 import base64
 import json
@@ -7,17 +7,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rollout.monitor import Monitor
+from tests.conftest import InProcess
 from tests.service import PASSWORD
 
 pytestmark = [
     pytest.mark.simulated_only,
-    # Threads of the application draw random numbers at the same time.
+    # Threads of the application draw random numbers while a test runs.
     pytest.mark.filterwarnings("ignore:Do not use the `random` module"),
 ]
 thorough = settings(
     max_examples=200,
     deadline=None,
-    derandomize=True,  # The same inputs at every run: a failure is the change's and not chance's.
+    derandomize=True,  # The same inputs in every run, so that only a change of the code can make a test fail.
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -39,7 +41,7 @@ wrapped = st.one_of(
 
 @st.composite
 def damaged(draw):
-    """Cut, double or replace a piece of something that was nearly right."""
+    """Remove, double or replace pieces of a body that was nearly right."""
     body = draw(wrapped).encode("utf-8", "surrogatepass")
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(body)))
@@ -63,6 +65,29 @@ headers = st.one_of(
 paths = st.sampled_from(["/deployment", "/deployment/web", "/deployment/nothing", "/deployment/web/rollback"])
 
 
+@pytest.fixture(scope="module")
+def quiet_client(admin, tmp_path_factory):
+    """Make an application that asks the cluster only when it gets a request.
+
+    Without the thread that looks for unfinished rollouts, since that asks at its own times.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Monitor, "resume", lambda *arguments: None)
+        return InProcess(tmp_path_factory.mktemp("quiet"), KUBECONFIG=str(admin.kubeconfig))
+
+
+@pytest.fixture
+def client(quiet_client, cluster):
+    quiet_client.reset(cluster.namespace)
+    return quiet_client
+
+
+def test_a_body_with_a_right_password_reaches_the_cluster(client, cluster):
+    # Otherwise the next two tests would prove nothing.
+    assert client.signal(dry_run=True).status == 200
+    assert [each.method for each in cluster.requests] == ["GET", "POST"]
+
+
 @thorough
 @given(path=paths, body=bodies, headers=headers, accept=st.sampled_from(["*/*", "application/json"]))
 def test_no_body_without_a_right_password_reaches_the_cluster(client, cluster, path, body, headers, accept):
@@ -74,8 +99,8 @@ def test_no_body_without_a_right_password_reaches_the_cluster(client, cluster, p
 @thorough
 @given(path=st.text(st.characters(exclude_characters="?#"), max_size=20), headers=headers)
 def test_no_path_without_a_right_password_reaches_the_cluster(client, cluster, path, headers):
-    for method, place in (("GET", f"/check/{path}"), ("POST", f"/deployment/{path}"), ("GET", f"/deployment/{path}")):
-        answer = client.ask(method, place, b"{}" if method == "POST" else None, headers)
+    for method, url in (("GET", f"/check/{path}"), ("POST", f"/deployment/{path}"), ("GET", f"/deployment/{path}")):
+        answer = client.ask(method, url, b"{}" if method == "POST" else None, headers)
         assert 300 <= answer.status < 500
     assert cluster.requests == []
 
@@ -83,7 +108,7 @@ def test_no_path_without_a_right_password_reaches_the_cluster(client, cluster, p
 @thorough
 @given(rest=fields, accept=st.sampled_from(["*/*", "application/json"]))
 def test_no_field_beside_a_right_password_is_answered_with_a_5xx(client, cluster, rest, accept):
-    # Held for at most no time at all, and never for real.
+    # Without `wait`, which would hold the answer, and always as a dry run.
     rest = {name: value for name, value in rest.items() if name not in ("wait", "data")} | {"dry_run": True}
     answer = client.ask("POST", "/deployment", rest | {"pw": PASSWORD}, {"Accept": accept})
     assert answer.status < 500

@@ -1,4 +1,4 @@
-"""openapi.yaml and the code say the same, both ways."""
+"""openapi.yaml describes what the code does, and nothing else."""
 
 import ast
 import importlib
@@ -10,11 +10,12 @@ import pytest
 import yaml
 from flask import request
 
-from app import _STATUS_OF, create_app
+from app import create_app
 from errors import Refusal
 from rollout.model import Phase, PodProblem, Replicas, Rollout
 from tests.service import ROOT, SOURCES
 from web import parsing
+from web.answers import STATUS_OF
 
 SPEC = yaml.safe_load((ROOT / "openapi.yaml").read_text())
 SCHEMAS = SPEC["components"]["schemas"]
@@ -48,7 +49,7 @@ def app(tmp_path):
 
 
 def refusals() -> set[tuple[int, str]]:
-    """Return the status and reason of every refusal in the code: of its class, or given where it is made."""
+    """Return the status and reason of every refusal in the code: those of the classes, and those of single calls."""
     for source in SOURCES:
         importlib.import_module(".".join(source.relative_to(ROOT).with_suffix("").parts))
     kinds, waiting = {}, [Refusal]
@@ -84,22 +85,22 @@ def documented_reasons(operation: dict) -> set[tuple[int, str]]:
 
 
 class Asked(dict):
-    """Note which keys are asked for."""
+    """Remember which keys a function looks for."""
 
     def __init__(self) -> None:
         super().__init__(other=1)
-        self.keys_asked = set()
+        self.keys_read = set()
 
     def get(self, key, default=None):
-        self.keys_asked.add(key)
+        self.keys_read.add(key)
         return super().get(key, default)
 
     def __contains__(self, key):
-        self.keys_asked.add(key)
+        self.keys_read.add(key)
         return super().__contains__(key)
 
     def __getitem__(self, key):
-        self.keys_asked.add(key)
+        self.keys_read.add(key)
         return super().__getitem__(key)
 
 
@@ -118,7 +119,7 @@ def test_statuses_and_reasons():
 
 
 def test_statuses_of_a_rollout():
-    statuses = {str(status) for status in _STATUS_OF.values()}
+    statuses = {str(status) for status in STATUS_OF.values()}
     for method, path, operation in OPERATIONS:
         if path.startswith("/deployment"):
             assert statuses <= set(operation["responses"]), (method, path)
@@ -133,7 +134,7 @@ def test_fields_of_a_signal(app, schema, read):
     with app.test_request_context("/deployment"):
         parsing.read_passwords(request, asked)
     read(asked)
-    assert set(SCHEMAS[schema]["properties"]) == asked.keys_asked
+    assert set(SCHEMAS[schema]["properties"]) == asked.keys_read
 
 
 @pytest.mark.parametrize(("name", "model"), [("Rollout", Rollout), ("Replicas", Replicas), ("Cause", PodProblem)])
@@ -150,8 +151,8 @@ def test_phases():
 
 
 def test_limits():
-    assert SCHEMAS["Signal"]["properties"]["cause"]["maxLength"] == parsing.LONGEST_CAUSE
-    assert f"{parsing.LONGEST_WAIT} at most" in SCHEMAS["Signal"]["properties"]["wait"]["description"]
+    assert SCHEMAS["Signal"]["properties"]["cause"]["maxLength"] == parsing.MAX_CAUSE_CHARACTERS
+    assert f"{parsing.MAX_WAIT_SECONDS} at most" in SCHEMAS["Signal"]["properties"]["wait"]["description"]
 
 
 def test_every_example_is_valid():
@@ -177,7 +178,7 @@ def test_every_form_of_a_body_is_read(app, path):
 
 
 def test_answers(client):
-    """Real answers are what the document says."""
+    """Answers of the service have the form that the document says."""
     client.password("dockerhub", "9f86d081884c7d659a2feaa0")
     hook = {"push_data": {"tag": "1"}, "repository": {"repo_name": "acme/web"}}
     password = {"Authorization": f"Bearer {client.right}", "Accept": "application/json"}

@@ -1,4 +1,4 @@
-"""How one asks: every sender's form is the same signal, and everything else a clear 400."""
+"""Parsing: every sender's form of a body becomes the same signal, and everything else a clear 400."""
 
 import json
 
@@ -8,7 +8,7 @@ from werkzeug.test import EnvironBuilder
 
 from deployment_spec import Signal
 from errors import BadRequest, LengthRequired, Refusal, TooLarge
-from web.parsing import LARGEST_BODY, read_fields, read_passwords, read_signal
+from web.parsing import MAX_BODY_BYTES, read_fields, read_passwords, read_signal
 
 FIELDS = {"pw": "s3cret", "image": "acme/web:1"}
 TEXT = json.dumps(FIELDS)
@@ -41,7 +41,7 @@ def test_all_forms_are_the_same_signal(body, kind):
     assert read_fields(request(body, Content_Type=kind)) == FIELDS
 
 
-def test_what_is_pasted_may_hold_escapes_of_its_own():
+def test_a_pasted_body_may_contain_escapes():
     fields = {"pw": 'with "quotes" and \\', "cause": "ü} } "}
     assert read_fields(request(f'{{ "data": "{json.dumps(fields)}" }}')) == fields
 
@@ -76,9 +76,9 @@ def test_other_fields_are_ignored():
         (b"[" * 30_000 + b"]" * 30_000, "nested too deep"),
         (b"[" * 50_000, "nested too deep"),
         (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "nested too deep"),
-        (b'{"pw": "x", "pw": "y"}', "a key stands in it twice"),
-        (b'{"pw": "x", "a": {"b": 1, "b": 2}}', "a key stands in it twice"),
-        (b'{"data": {"pw": "x"}, "data": {"pw": "y"}}', "a key stands in it twice"),
+        (b'{"pw": "x", "pw": "y"}', "a key appears in it twice"),
+        (b'{"pw": "x", "a": {"b": 1, "b": 2}}', "a key appears in it twice"),
+        (b'{"data": {"pw": "x"}, "data": {"pw": "y"}}', "a key appears in it twice"),
         (b'{"data": 1}', "data must be an object"),
         (b'{"data": null}', "data must be an object"),
         (b'{"data": [{"pw": "x"}]}', "data must be an object"),
@@ -90,7 +90,7 @@ def test_other_fields_are_ignored():
         (b'{"data": "[]"}', "data must be a JSON object"),
         (b'{"data": "null"}', "data must be a JSON object"),
         (b'{ "data": "{"pw":"x"" }', "data is not JSON"),
-        (b'{ "data": "{"pw":"x","pw":"y"}" }', "a key stands in it twice"),
+        (b'{ "data": "{"pw":"x","pw":"y"}" }', "a key appears in it twice"),
         (b'{"data": {"data": {"pw": "x"}}}', "one envelope is enough"),
         (b'{"data": "{\\"data\\": {\\"pw\\": \\"x\\"}}"}', "one envelope is enough"),
         (b'{ "data": "{ "data": "{"pw":"x"}" }" }', "data is not JSON"),
@@ -111,14 +111,14 @@ def test_bad_bodies(body, words):
     assert words in str(refused.value)
 
 
-def test_a_body_of_unknown_length_is_refused_unread():
+def test_a_body_of_unknown_length_is_refused_without_reading_it():
     asked = Request(EnvironBuilder(method="POST", headers={"Transfer-Encoding": "chunked"}).get_environ())
     with pytest.raises(LengthRequired, match="no Content-Length"):
         read_fields(asked)
 
 
-def test_64_kib_are_read_and_no_byte_more():
-    body = b'{"pw": "x"}'.ljust(LARGEST_BODY)
+def test_a_body_may_have_64_kib_and_not_a_byte_more():
+    body = b'{"pw": "x"}'.ljust(MAX_BODY_BYTES)
     assert read_fields(request(body)) == {"pw": "x"}
     with pytest.raises(TooLarge, match="at most 65536"):
         read_fields(request(body + b" "))
@@ -132,7 +132,7 @@ def test_64_kib_are_read_and_no_byte_more():
         ({"image": ["acme/web:1"]}, "image must be text"),
         ({"cause": 7}, "cause must be text"),
         ({"cause": None}, "cause must be text"),
-        ({"cause": "x" * 257}, "cause has 257 characters; at most 256 fit"),
+        ({"cause": "x" * 257}, "cause has 257 characters; at most 256 are allowed"),
         ({"cause": "a\x00b"}, "cause has a control character"),
         ({"cause": "a\x1b[31mb"}, "cause has a control character"),
         ({"cause": "\ud800"}, "surrogate"),
@@ -141,19 +141,19 @@ def test_64_kib_are_read_and_no_byte_more():
         ({"dry_run": None}, "dry_run must be true or false"),
     ],
 )
-def test_a_wrong_type_is_named_by_its_field(fields, words):
+def test_a_field_of_the_wrong_type_is_named(fields, words):
     with pytest.raises(BadRequest) as refused:
         read_signal(fields)
     assert words in str(refused.value)
 
 
-def test_a_cause_has_up_to_256_characters_of_any_alphabet():
+def test_a_cause_may_have_256_characters_of_any_alphabet():
     assert read_signal({"cause": "ü" * 255 + "🚀"}).cause == "ü" * 255 + "🚀"
     assert read_signal({"cause": "  \n "}).cause is None
     assert read_signal({}) == Signal(image=None, cause=None, dry_run=False)
 
 
-def test_an_empty_image_is_not_an_absent_one():
+def test_an_empty_image_is_not_a_missing_one():
     assert read_signal({"image": ""}).image == ""
 
 
@@ -181,12 +181,12 @@ def test_an_empty_image_is_not_an_absent_one():
         ({}, "nonsense", []),
     ],
 )
-def test_passwords_come_in_the_body_or_the_header(fields, authorization, passwords):
+def test_passwords_are_read_from_the_body_and_from_the_header(fields, authorization, passwords):
     assert read_passwords(request(b"{}", Authorization=authorization), fields) == passwords
 
 
 @pytest.mark.parametrize("pw", [None, 1, 1.5, True, ["x"], {"x": 1}])
-def test_a_password_that_is_no_text_is_refused(pw):
+def test_a_password_that_is_not_text_is_refused(pw):
     with pytest.raises(BadRequest, match="pw must be text"):
         read_passwords(request(), {"pw": pw})
 

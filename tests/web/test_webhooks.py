@@ -1,14 +1,15 @@
-"""Docker Hub's webhook: one push, one rollout of what the manifest says, whoever sent it."""
+"""Docker Hub's webhooks: each push makes one rollout of what the manifest says."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import deployer
+from deployment_spec import runs_image
 from errors import BadRequest, NotDockerHub
 from manifest.files import Manifest
 from tests.conftest import ConfiguredService, InProcess, deployment
 from tests.service import PASSWORD, wait_for
-from web import webhooks
 from web.webhooks import Push
 
 TOKEN = "9f86d081884c7d659a2feaa0c55ad015"
@@ -60,8 +61,8 @@ def cause(live):
 def test_a_push_deploys_what_the_manifest_says(client, cluster):
     answer = push(client)
     live = cluster.get("web")
-    stamp = live["spec"]["template"]["metadata"]["annotations"]["auto-deployer/restartedAt"]
-    assert (answer.status, answer.text) == (200, f"ok: web: deploying, id {stamp}\n")
+    rollout_id = live["spec"]["template"]["metadata"]["annotations"]["auto-deployer/restartedAt"]
+    assert (answer.status, answer.text) == (200, f"ok: web: deploying, id {rollout_id}\n")
     assert live["spec"]["template"]["spec"]["containers"][0]["image"] == "acme/web:latest"
     assert cause(live) == "acme/web:latest was pushed to Docker Hub by octocat"
 
@@ -96,7 +97,7 @@ def test_a_rollout_of_a_push_gets_its_verdict(client):
     ],
     ids=str,
 )
-def test_any_other_repository_or_tag_is_nothing_to_do(client, cluster, pushed):
+def test_a_push_of_another_repository_or_tag_deploys_nothing(client, cluster, pushed):
     answer = push(client, pushed)
     image = f"{pushed['repository']['repo_name']}:{pushed['push_data']['tag']}"
     assert (answer.status, answer.text) == (200, f"ok: nothing to do: no deployment runs {image}\n")
@@ -118,7 +119,7 @@ def test_any_other_repository_or_tag_is_nothing_to_do(client, cluster, pushed):
 )
 def test_the_image_is_compared_as_docker_reads_it(written, pushed, runs):
     manifest = Manifest("web.yaml", "default", "web", {}, deployment(image=written))
-    assert Push.from_fields(pushed).concerns(manifest, None) is runs
+    assert runs_image(manifest, None, Push.from_fields(pushed).reference) is runs
 
 
 def test_every_deployment_with_that_image_is_deployed(client, cluster):
@@ -136,7 +137,7 @@ def test_every_deployment_with_that_image_is_deployed(client, cluster):
     assert cluster.get("other") is None
 
 
-def test_of_a_deployment_that_somebody_else_manages_the_live_image_counts(client, cluster):
+def test_without_a_spec_in_the_manifest_the_live_image_counts(client, cluster):
     client.configure("web", {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}})
     assert "nothing to do" in push(client).text
     cluster.create(deployment(image="acme/web:v2"))
@@ -144,7 +145,7 @@ def test_of_a_deployment_that_somebody_else_manages_the_live_image_counts(client
     assert push(client, payload(tag="v2")).text.startswith("ok: web: deploying")
 
 
-def test_after_a_rollback_the_image_that_was_meant_counts(client, cluster):
+def test_after_a_rollback_the_image_before_it_counts(client, cluster):
     client.configure("web", {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}})
     live = deployment(image="acme/web@sha256:" + "1" * 64)
     live["spec"]["template"]["metadata"]["annotations"] = {"auto-deployer/unpinned": '{"web": "acme/web:latest"}'}
@@ -153,7 +154,7 @@ def test_after_a_rollback_the_image_that_was_meant_counts(client, cluster):
     assert cluster.get("web")["spec"]["template"]["spec"]["containers"][0]["image"] == "acme/web:latest"
 
 
-def test_a_manifest_that_cannot_be_read_may_be_the_one_that_is_meant(client, cluster):
+def test_an_unreadable_manifest_is_named_and_the_others_are_deployed(client, cluster):
     client.configure("broken", "kind: [")
     answer = push(client)
     assert answer.status == 422
@@ -162,7 +163,7 @@ def test_a_manifest_that_cannot_be_read_may_be_the_one_that_is_meant(client, clu
     assert cluster.get("web")
 
 
-def test_a_deployment_that_is_refused_keeps_no_other_from_being_deployed(client, cluster):
+def test_when_one_deployment_is_refused_the_others_are_deployed(client, cluster, caplog):
     client.configure("api", deployment("api", image="acme/web:latest", paused=True))
     push(client)
     client.configure("worker", deployment("worker", image="acme/web:latest"))
@@ -170,6 +171,9 @@ def test_a_deployment_that_is_refused_keeps_no_other_from_being_deployed(client,
     answer = push(client, payload() | {"push_data": {"tag": "latest", "pusher": "hubot"}})
     assert answer.status == 409
     assert "api: deployment api in " in answer.text
+    [line] = [record for record in caplog.records if record.name == "web.webhooks"]
+    assert (line.levelname, line.deployment) == ("WARNING", "api")
+    assert line.getMessage().startswith("the push of acme/web:latest doesn't deploy api: deployment api in ")
     assert "worker: deploying" in answer.text
     assert cluster.get("worker")
 
@@ -186,7 +190,7 @@ def test_six_webhooks_of_a_push_make_one_rollout(client, cluster):
     assert len(cluster.replica_sets()) == 1
 
 
-def test_at_once_they_make_one_rollout_too(client, cluster):
+def test_six_webhooks_at_the_same_time_make_one_rollout(client, cluster):
     client.signal("web")
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(lambda _: push(client).text, range(6)))
@@ -195,7 +199,7 @@ def test_at_once_they_make_one_rollout_too(client, cluster):
     assert len(cluster.replica_sets()) == 2
 
 
-def test_another_replica_and_a_restart_know_it(client, cluster, admin, tmp_path_factory):
+def test_another_replica_knows_of_the_rollout(client, cluster, admin, tmp_path_factory):
     push(client)
     with ConfiguredService(tmp_path_factory.mktemp("other"), KUBECONFIG=str(admin.kubeconfig)) as other:
         other.reset(cluster.namespace)
@@ -204,7 +208,7 @@ def test_another_replica_and_a_restart_know_it(client, cluster, admin, tmp_path_
         assert push(other).text.startswith("ok: web: already")
 
 
-def test_a_rollback_meanwhile_is_not_undone_by_the_others(client, cluster):
+def test_a_late_webhook_does_not_undo_a_newer_deploy(client, cluster):
     push(client)
     client.show(wait=20)
     client.signal("web", image="acme/web:2")
@@ -214,7 +218,7 @@ def test_a_rollback_meanwhile_is_not_undone_by_the_others(client, cluster):
 
 def test_the_next_push_is_deployed(client, cluster, monkeypatch):
     push(client)
-    monkeypatch.setattr(webhooks, "ALIKE", webhooks.ALIKE * 0)
+    monkeypatch.setattr(deployer, "MAX_DUPLICATE_WEBHOOK_SECONDS", 0)
     assert push(client).text.startswith("ok: web: deploying")
 
 
@@ -230,7 +234,7 @@ def test_another_tag_is_another_push(client, cluster):
 @pytest.mark.parametrize(
     "token", ["wrong-horse-battery-staple", PASSWORD, TOKEN[:-1], TOKEN + "x", TOKEN.upper(), f"{TOKEN}/", "x", "%ff"]
 )
-def test_only_the_token_of_the_file_opens(client, cluster, token):
+def test_only_a_token_of_the_file_opens(client, cluster, token):
     answer = push(client, token=token)
     assert (answer.status, answer.text) == (403, "wrong or missing password\n")
     assert push(client, "no JSON", token=token).status == 403
@@ -282,7 +286,7 @@ def test_a_token_with_a_slash_in_it_opens(client):
         "x",
     ],
 )
-def test_a_callback_elsewhere_is_not_docker_hubs(client, cluster, callback):
+def test_a_callback_url_at_another_host_is_refused(client, cluster, callback):
     answer = push(client, payload(callback_url=callback))
     assert (answer.status, answer.text) == (
         403,
@@ -292,14 +296,14 @@ def test_a_callback_elsewhere_is_not_docker_hubs(client, cluster, callback):
 
 
 @pytest.mark.parametrize("callback", [CALLBACK, "https://hub.docker.com/x", "https://HUB.docker.com:443/", "", None])
-def test_docker_hubs_callback_or_none_is_right(callback):
+def test_a_callback_url_at_docker_hub_or_none_is_accepted(callback):
     assert Push.from_fields(payload(callback_url=callback)).image == "acme/web:latest"
     without = payload()
     del without["callback_url"]
     assert Push.from_fields(without)
 
 
-def test_a_callback_of_another_type_is_named():
+def test_a_callback_url_that_is_not_text_is_named():
     with pytest.raises(BadRequest, match="callback_url must be text"):
         Push.from_fields(payload(callback_url=["https://hub.docker.com"]))
     with pytest.raises(NotDockerHub):
@@ -322,21 +326,21 @@ def test_a_callback_of_another_type_is_named():
         ("no JSON", "the body is not JSON"),
     ],
 )
-def test_what_is_no_webhook_is_named(client, cluster, body, sentence):
+def test_a_body_that_is_no_webhook_gets_a_clear_error(client, cluster, body, sentence):
     answer = push(client, body)
     assert answer.status == 400
     assert answer.text.startswith(sentence)
 
 
 @pytest.mark.parametrize("pusher", [None, 7, "", "x" * 1000, "a\x00b\nc", "\ud800"])
-def test_whoever_pushed_the_cause_can_be_written(client, cluster, pusher):
+def test_any_name_of_a_pusher_makes_a_valid_cause(client, cluster, pusher):
     answer = push(client, payload(push_data={"tag": "latest", "pusher": pusher}))
     assert answer.status == 200, answer.text
     assert cause(cluster.get("web")).startswith("acme/web:latest was pushed to Docker Hub")
     assert len(cause(cluster.get("web"))) <= 256
 
 
-# The token in no log
+# The log
 
 
 @pytest.mark.parametrize(
@@ -351,15 +355,17 @@ def test_whoever_pushed_the_cause_can_be_written(client, cluster, pusher):
         "/hooks/x/{}",
     ],
 )
-def test_the_token_is_in_no_access_line(client, caplog, path):
+def test_no_line_of_a_request_shows_the_token(client, caplog, path):
     caplog.set_level("DEBUG")
     client.post(path.format(TOKEN), payload())
     client.get(path.format(TOKEN))
-    assert TOKEN not in caplog.text + str([vars(record) for record in caplog.records if record.name == "app"])
+    lines = [vars(record) for record in caplog.records if record.name == "web.request_log"]
+    assert len(lines) == 2
+    assert TOKEN not in caplog.text + str(lines)
     assert "/…" in caplog.text
 
 
-def test_the_token_is_in_nothing_that_uwsgi_says(service, cluster):
+def test_no_line_of_uwsgi_shows_the_token(service, cluster):
     service.password("dockerhub", TOKEN)
     service.configure("web", deployment(image="acme/web:latest"))
     assert push(service).status == 200

@@ -1,0 +1,94 @@
+"""How an answer looks: text or JSON, as the request's Accept prefers; and which answer an error becomes."""
+
+import logging
+
+from flask import Blueprint, Response, g, jsonify, request
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.exceptions import HTTPException
+
+from deployer import Report
+from errors import Refusal
+from rollout.model import Phase
+from rollout.wording import as_applied, as_text
+
+log = logging.getLogger(__name__)
+blueprint = Blueprint("answers", __name__)
+
+STATUS_OF = {
+    Phase.COMPLETE: 200,
+    Phase.PROGRESSING: 202,
+    Phase.SUPERSEDED: 409,
+    Phase.PAUSED: 409,
+    Phase.FAILED: 424,
+}
+RETRY_AFTER_SECONDS = 5
+_HTTP_SENTENCES = {404: "there is nothing at this path; signals go to /deployment or /deployment/NAME"}
+
+
+def answer(status: int, data: dict, text: str) -> Response:
+    """Answer in the media type that the request prefers; text is the default."""
+    renderers = {
+        "text/plain": lambda: Response(f"{text}\n", mimetype="text/plain"),
+        "application/json": lambda: jsonify(data),
+    }
+    # Without parameters: Werkzeug takes `application/json; charset=utf-8` for another type.
+    accepted = MIMEAccept([(kind.partition(";")[0], quality) for kind, quality in request.accept_mimetypes])
+    response = renderers[accepted.best_match(list(renderers), default="text/plain")]()
+    response.status_code = status
+    response.headers["Vary"] = "Accept"
+    return response
+
+
+def error(status: int, sentence: str, reason: str, **data: object) -> Response:
+    """Answer with an error: its sentence and its reason, and other data where there is some."""
+    return answer(status, {**data, "error": sentence, "reason": reason}, sentence)
+
+
+def rollout_state(report: Report) -> Response:
+    """Answer with the state of a rollout: its phase decides the status."""
+    return answer(STATUS_OF[report.rollout.phase], _data(report), as_text(report.rollout))
+
+
+def applied(report: Report) -> Response:
+    """Answer that the API server has accepted a change, before anything is known of the rollout."""
+    return answer(200, _data(report), as_applied(report.rollout))
+
+
+def too_many_waiting(report: Report) -> Response:
+    """Answer with a rollout that is progressing, and say that the request can't wait for its verdict."""
+    sentence = "too many requests wait already; ask again with GET and ?id="
+    response = answer(202, _data(report), f"{as_text(report.rollout)}\n{sentence}")
+    response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
+
+
+def _data(report: Report) -> dict:
+    return report.rollout.as_json() | {"history": [record.as_history() for record in report.history.values()]}
+
+
+@blueprint.app_errorhandler(Refusal)
+def refuse(refusal: Refusal) -> Response:
+    """Answer a request that the service refuses."""
+    if refusal.status >= 500:
+        # The sender can't mend these, so the operator must find them in the log.
+        log.warning("%s", refusal)
+    return error(refusal.status, str(refusal), refusal.reason)
+
+
+@blueprint.app_errorhandler(HTTPException)
+def refuse_http(exception: HTTPException) -> Response:
+    """Answer a request that Flask refuses, such as one with a path or a method that doesn't exist."""
+    sentence = _HTTP_SENTENCES.get(exception.code, exception.name.lower())
+    if allowed := getattr(exception, "valid_methods", None):
+        methods = " or ".join(sorted(set(allowed) - {"HEAD", "OPTIONS"}))
+        sentence = f"this path doesn't accept {request.method}; use {methods}"
+    response = error(exception.code, sentence, exception.name.replace(" ", ""))
+    response.headers.extend((key, value) for key, value in exception.get_headers() if key != "Content-Type")
+    return response
+
+
+@blueprint.app_errorhandler(Exception)
+def fail(exception: Exception) -> Response:
+    """Answer a request that meets a bug; the log has the traceback."""
+    log.exception("unexpected error")
+    return error(500, f"internal error; the log tells more under request_id {g.request_id}", "InternalError")
