@@ -8,9 +8,9 @@ from rollout.model import Phase, Replicas
 from rollout.verdict import judge
 from tests.rollout.cases import RECORDINGS, reason_of, recorded, rollouts_in, snapshot_of, time_of
 
-# The key names the recording, the rollout in it, and the seconds to settle. Each line stands for a snapshot: its number,
-# the phase, a part of the message, and the problems as "pods: reason (exit code)". The first final phase of a rollout is
-# its verdict; later lines show that the verdict stays the same.
+# The key names the recording, the rollout in it, and the seconds to settle. Each line stands for a snapshot: its
+# number, the phase, a part of the message, and the problems as "pods: reason (exit code)". The first final phase of a
+# rollout is its verdict; later lines show that the verdict stays the same.
 TIMELINES = {
     ("complete", 1, 10): """
          0 | progressing | hasn't begun                                        |
