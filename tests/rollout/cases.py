@@ -1,11 +1,15 @@
-"""Moments of rollouts for pure tests: as a real API server answered them, and edited copies of these."""
+"""What pure tests judge: recorded moments of rollouts, edited copies of these, and records."""
 
 import copy
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 
 from cluster.snapshot import Snapshot
+from manifest.annotations import RESTARTED_AT
+from rollout.model import Phase, PodProblem
+from rollout.record import new_record
 from rollout.verdict import judge
 from tests.service import ROOT
 
@@ -184,3 +188,46 @@ def running(since):
 def exited(code, reason=None, at="2026-11-22T22:04:11Z"):
     reason = reason or ("Error" if code else "Completed")
     return {"terminated": {"exitCode": code, "reason": reason, "startedAt": at, "finishedAt": at}}
+
+
+# Records
+
+D1 = "sha256:" + "1" * 64
+ENDED = datetime(2026, 11, 22, 20, 15, 9, tzinfo=UTC)
+# Rollout id -> JSON, as a version wrote it that refused a record with unknown fields.
+RECORDED = json.loads((Path(__file__).parent / "records.json").read_text())
+
+
+def rollout_id(number):
+    return f"20261122T2000{number:02}.123456Z"
+
+
+def record_of(live, number=1, **fields):
+    """Make the record of a rollout of a Deployment; the number stands in its rollout id.
+
+    Fields that a record doesn't have are those of its rollout.
+    """
+    live = copy.deepcopy(live)
+    live["spec"]["template"]["metadata"].setdefault("annotations", {})[RESTARTED_AT] = rollout_id(number)
+    record = new_record(live)
+    inside = {name: fields.pop(name) for name in list(fields) if not hasattr(record, name)}
+    if inside.get("phase", Phase.PROGRESSING) is not Phase.PROGRESSING:
+        inside = {"finished_at": ENDED} | inside
+    return record.replace(rollout=record.rollout.replace(**inside), **fields)
+
+
+def crash(logs, pod="web-1-x", message="restarted 3 times"):
+    """Return the problem of a container that crashes."""
+    where = {"pod": pod, "container": "web"}
+    return PodProblem(reason="CrashLoopBackOff", message=message, exit_code=1, logs=tuple(logs), **where)
+
+
+def of_the_future(text):
+    """Read a stored record, and add what this version doesn't know, in each place that has a name."""
+    stored = json.loads(text)
+    stored |= {"approvals": [{"by": "jane", "at": None}], "window": {"from": "22:00"}, "owner": None}
+    stored["rollout"] |= {"link": "https://example.com/runs/1", "score": 0.1}
+    stored["rollout"]["replicas"]["draining"] = 1
+    for problem in stored["rollout"]["causes"]:
+        problem["hint"] = {"see": ["a", {"b": 1}]}
+    return stored

@@ -2,7 +2,12 @@
 
 import pytest
 
-from tests.rollout.helpers import quiet_client
+from cluster.api import Cluster
+from manifest.annotations import CHANGE_CAUSE, RESTARTED_AT
+from rollout.ledger import Ledger
+from tests.conftest import deployment
+from tests.rollout.cases import record_of, rollout_id
+from tests.rollout.helpers import CONFIG_MAP, quiet_client
 
 
 @pytest.fixture
@@ -53,3 +58,54 @@ def replica(admin, notify_settings, cluster, tmp_path):
     client = quiet_client(tmp_path, KUBECONFIG=str(admin.kubeconfig), **notify_settings)
     client.reset(cluster.namespace)
     return client
+
+
+class Place:
+    """The records of one Deployment, as one replica of the service reads and writes them."""
+
+    def __init__(self, kubeconfig, live):
+        self.ledger, self.live = Ledger(Cluster(str(kubeconfig))), live
+        self._where = (live["metadata"]["namespace"], "web")
+
+    def record(self, number=1, **fields):
+        """Make the record of a rollout of the Deployment."""
+        return record_of(self.live, number, **fields)
+
+    def change(self, decide, how="change"):
+        """Change the records, and return whether something was written."""
+        return getattr(self.ledger, how)(*self._where, self.live["metadata"]["uid"], decide)
+
+    def write(self, record):
+        """Write a record, whatever is recorded."""
+        return self.change(lambda records: record)
+
+    def read(self):
+        """Return what is recorded."""
+        return self.ledger.read(*self._where)
+
+
+@pytest.fixture
+def live(cluster):
+    """Create a Deployment without pods, with a rollout id as this service writes it."""
+    manifest = deployment(replicas=0)
+    manifest["spec"]["template"]["metadata"]["annotations"] = {RESTARTED_AT: rollout_id(1)}
+    manifest["metadata"]["annotations"] = {CHANGE_CAUSE: "deploy acme/web:1"}
+    return cluster.create(manifest)
+
+
+@pytest.fixture
+def here(admin, live):
+    """Give the ledger of one replica."""
+    return Place(admin.kubeconfig, live)
+
+
+@pytest.fixture
+def elsewhere(admin, live):
+    """Give the ledger of another replica."""
+    return Place(admin.kubeconfig, live)
+
+
+@pytest.fixture
+def stored(cluster):
+    """Return a function that returns what the ConfigMap holds."""
+    return lambda: cluster.get(CONFIG_MAP, "configmaps")["data"]
