@@ -28,15 +28,12 @@ class Snapshot:
 
     def pods_of(self, replicaset: dict | None) -> list[dict]:
         """Return the pods of a ReplicaSet; an empty list when it is None."""
-        if replicaset is None:
-            return []
-        return [pod for pod in self.pods if owner_uid(pod) == replicaset["metadata"]["uid"]]
+        return [pod for pod in self.pods if replicaset and owner_uid(pod) == replicaset["metadata"]["uid"]]
 
     def unready_pods(self) -> list[dict]:
         """Return the pods that run on a node and are not ready."""
-        active = [pod for pod in self.pods if is_active(pod)]
-        scheduled = [pod for pod in active if condition(pod, "PodScheduled").get("status") == "True"]
-        return [pod for pod in scheduled if condition(pod, "Ready").get("status") == "False"]
+        on_a_node = [pod for pod in self.pods if condition(pod, "PodScheduled").get("status") == "True"]
+        return [pod for pod in on_a_node if is_active(pod) and condition(pod, "Ready").get("status") == "False"]
 
 
 def owner_uid(thing: dict) -> str | None:
