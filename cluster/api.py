@@ -74,10 +74,7 @@ class Cluster:
         return self._call("GET", _path(kind, namespace), _only(name) | {"labelSelector": selector})
 
     def pages(self, kind: str, namespace: str, name: str | None = None) -> Iterator[dict]:
-        """Yield the list of a kind page by page, since a namespace may hold thousands.
-
-        Raises Expired when the API server no longer knows the list that the next page belongs to.
-        """
+        """Yield the list of a kind page by page, since a namespace may hold thousands. Raises Expired."""
         query = _only(name) | {"limit": MAX_PAGE_ITEMS}
         while True:
             page = self._call("GET", _path(kind, namespace), query)
@@ -87,10 +84,7 @@ class Cluster:
             query["continue"] = after
 
     def watch(self, kind: str, namespace: str, resource_version: str, name: str | None = None) -> Stream:
-        """Open a stream of what changes from a resourceVersion on.
-
-        Raises Expired when the API server no longer knows that version.
-        """
+        """Open a stream of what changes from a resourceVersion on. Raises Expired."""
         query = {"watch": True, "allowWatchBookmarks": True, "timeoutSeconds": WATCH_SECONDS}
         query |= {"resourceVersion": resource_version} | _only(name)
         path = _path(kind, namespace)

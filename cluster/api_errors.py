@@ -11,7 +11,7 @@ from errors import Conflict, Forbidden, Invalid, NotFound, Refusal, TooSlow, Unr
 
 
 class Expired(Unreachable):
-    """The API server no longer knows the resourceVersion that was asked for; the caller has to list again."""
+    """The API server no longer knows this resourceVersion, or the rest of this list; the caller has to list again."""
 
 
 _BAD_CREDENTIALS = "the API server doesn't accept this service's credentials; is its ServiceAccount still there?"

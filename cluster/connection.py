@@ -20,10 +20,7 @@ MAX_CONNECTIONS = 16
 
 
 class Connection:
-    """Send calls to one API server; each call raises a Refusal for what goes wrong.
-
-    It reads the kubeconfig at the first call, so that the service starts although there is no cluster yet.
-    """
+    """Send calls to one API server. It connects at the first one, so that the service starts without a cluster too."""
 
     def __init__(self, kubeconfig: str | None) -> None:
         self._kubeconfig = kubeconfig
@@ -31,29 +28,29 @@ class Connection:
         self._lock = threading.Lock()
 
     def call(self, method: str, path: str, query: dict | None = None, body: object = None) -> dict:
-        """Make a call; return the JSON of its answer as the API server wrote it."""
+        """Make a call; return the JSON of its answer as the API server wrote it. Raises a Refusal."""
         answer = self.send(method, path, query, body)
         try:
             return json.loads(answer.data)
         except ValueError as error:
-            host = self._connected().configuration.host
-            raise unreachable(host, "what answers there is no API server") from error
+            raise unreachable(self._connected().configuration.host, "what answers there is no API server") from error
 
     def send(
         self, method: str, path: str, query: dict | None = None, body: object = None, max_silence_seconds: float = 0
     ) -> RESTResponse:
-        """Make a call; return its answer, read to its end unless `max_silence_seconds` says that it is a watch.
+        """Make a call; return its answer, read to its end unless `max_silence_seconds` is given: then it is a watch.
 
         It makes the call a second time where the connection broke, since no call does harm when it arrives twice; and
         with credentials read again where they were refused, since Kubernetes rotates the token of a service account.
+        Raises a Refusal.
         """
         # The log of a container isn't JSON.
         headers = {"Accept": "application/json, */*", "Content-Type": "application/json"}
         if method == "PATCH":
             headers["Content-Type"] = "application/strategic-merge-patch+json"
         read_seconds = max_silence_seconds or READ_TIMEOUT_SECONDS
+        connected = self._connected()
         for is_last in (False, True):
-            connected = self._connected()
             try:
                 # Not through AppsV1Api: its import takes some 20 MiB, and each call through it takes longer.
                 request = connected.param_serialize(
@@ -72,15 +69,13 @@ class Connection:
                 return answer
             if answer.status != 401 or is_last:
                 raise refusal(answer)
-            with self._lock:
-                # Another thread may have read the credentials again already.
-                if self._client is connected:
-                    self._client = None
+            connected = self._connected(refused=connected)
         raise unreachable(connected.configuration.host, "it ends each connection")
 
-    def _connected(self) -> client.ApiClient:
+    def _connected(self, refused: client.ApiClient | None = None) -> client.ApiClient:
         with self._lock:
-            if self._client is None:
+            # Otherwise another thread has read the credentials again already.
+            if self._client is refused:
                 self._client = _connect(self._kubeconfig)
             return self._client
 

@@ -15,8 +15,7 @@ from cluster.api import Cluster
 from cluster.api_errors import Expired
 from cluster.backoff import Backoff
 from cluster.connection import Stream
-from cluster.snapshot import Snapshot
-from cluster.store import Store, trimmed
+from cluster.snapshot import Snapshot, Store, trimmed
 from errors import Refusal, Unreachable
 
 log = logging.getLogger(__name__)
@@ -24,8 +23,6 @@ log = logging.getLogger(__name__)
 KINDS = ("deployments", "replicasets", "pods")
 # The pauses before a watch that broke is opened again.
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.2, 5
-# An API server that lags behind another one answers "Too large resource version" with 504: a new list helps there too.
-_LIST_AGAIN = (410, 504)
 
 
 class Watches:
@@ -190,7 +187,8 @@ class _Namespace:
         for event in kind.stream:
             thing = event["object"]
             if event["type"] == "ERROR":
-                error = Expired if thing.get("code") in _LIST_AGAIN else Unreachable
+                # An API server that lags behind another one answers 504: a new list helps there as well.
+                error = Expired if thing.get("code") in (410, 504) else Unreachable
                 raise error(thing.get("message", "the watch ended with an error"))
             if event["type"] != "BOOKMARK":
                 self._apply(kind.name, event["type"], thing)
