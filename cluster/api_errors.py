@@ -24,20 +24,20 @@ _HOW_TO_GRANT = (
 _NO_NAMESPACE = "{message}; create the namespace, or correct metadata.namespace"
 # What an error becomes: the first row with its status and with a pattern that its message contains.
 _TABLE = (
-    ([401], "", Forbidden, _BAD_CREDENTIALS, "Unauthorized"),
-    ([403], _MISSING_RIGHT, Forbidden, _HOW_TO_GRANT, None),
-    ([403], "exceeded quota", Invalid, "{message}", "QuotaExceeded"),
-    ([403], "", Invalid, "{message}", "AdmissionDenied"),
-    ([404], "^namespaces ", Invalid, _NO_NAMESPACE, "NamespaceNotFound"),
-    ([404], "", NotFound, "{message}", None),
-    ([409], "", Conflict, "{message}", None),
-    ([410], "", Expired, "{message}", None),
-    ([429], "", Unreachable, "the API server is busy: {message}", None),
-    ([504], "", TooSlow, "the API server ran out of time: {message}", None),
+    ([401], "", Forbidden(_BAD_CREDENTIALS, reason="Unauthorized")),
+    ([403], _MISSING_RIGHT, Forbidden(_HOW_TO_GRANT)),
+    ([403], "exceeded quota", Invalid("{message}", reason="QuotaExceeded")),
+    ([403], "", Invalid("{message}", reason="AdmissionDenied")),
+    ([404], "^namespaces ", Invalid(_NO_NAMESPACE, reason="NamespaceNotFound")),
+    ([404], "", NotFound("{message}")),
+    ([409], "", Conflict("{message}")),
+    ([410], "", Expired("{message}")),
+    ([429], "", Unreachable("the API server is busy: {message}")),
+    ([504], "", TooSlow("the API server ran out of time: {message}")),
     # An unknown field is a 422 in a patch, a 400 in a create, and a 500 in a server-side apply.
-    ([400, 413, 415, 422], "", Invalid, "{message}", None),
-    (range(500, 600), "typed patch object|denied the request", Invalid, "{message}", None),
-    (range(1000), "denied the request", Invalid, "{message}", "AdmissionDenied"),
+    ([400, 413, 415, 422], "", Invalid("{message}")),
+    (range(500, 600), "typed patch object|denied the request", Invalid("{message}")),
+    (range(1000), "denied the request", Invalid("{message}", reason="AdmissionDenied")),
 )
 _STRICT_DECODING = "strict decoding error: "
 
@@ -45,9 +45,10 @@ _STRICT_DECODING = "strict decoding error: "
 def refusal(answer: RESTResponse) -> Refusal:
     """Translate an error that the API server answered."""
     message = _message(answer)
-    for statuses, pattern, error, sentence, reason in _TABLE:
+    for statuses, pattern, error in _TABLE:
         if answer.status in statuses and (found := re.search(pattern, message)):
-            return error(sentence.format(message=_without_values(message), found=found[0]), reason)
+            sentence = str(error).format(message=_without_values(message), found=found[0])
+            return type(error)(sentence, error.reason)
     return Unreachable(f"the API server answers {answer.status}: {_without_values(message)}")
 
 
