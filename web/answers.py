@@ -77,8 +77,8 @@ def _way_back(rollout: Rollout) -> str:
     # Outside its job, a workflow has no token. Without a valid Host, the URL isn't known.
     if g.has_token or not request.host:
         return f"kubectl rollout undo deployment/{rollout.deployment} --namespace {rollout.namespace}"
-    forwarded = request.headers.get("X-Forwarded-Proto")
-    scheme = forwarded if forwarded in ("http", "https") else request.scheme
+    # Any word may stand in this header, and uWSGI takes the scheme from it.
+    scheme = "https" if request.headers.get("X-Forwarded-Proto", request.scheme) == "https" else "http"
     name = request.view_args.get("name")
     path = f"/deployment/{quote(name)}" if name else "/deployment"
     url = f"{scheme}://{request.host}{path}/rollback"
