@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from cluster.api import Cluster
 from cluster.backoff import Backoff
 from cluster.snapshot import Snapshot
-from errors import Refusal, TooSlow, Unreachable
+from errors import NotFound, Refusal, TooSlow, Unreachable
 from manifest.annotations import ROLLED_BACK_TO, annotations_of
+from manifest.files import Manifest
 from manifest.pod_template import running_digests
 from rollout import rollback
 from rollout.changes import changes
@@ -23,7 +24,7 @@ from rollout.model import Phase, Rollout
 from rollout.notify import Notifier, write_event
 from rollout.record import Record, Records, truncated
 from rollout.rollback import NothingToRollBackTo, SomethingNewer, Target
-from rollout.verdict import Verdict
+from rollout.verdict import SUPERSEDED, Verdict
 from rollout.wording import as_line, as_message, as_text
 from settings import Settings
 
@@ -40,9 +41,7 @@ MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 2, 10
 class Aftermath:
     """Do what is to be done about a rollout that a follower has watched."""
 
-    def __init__(
-        self, cluster: Cluster, ledger: Ledger, notifier: Notifier, metrics: Metrics, settings: Settings
-    ) -> None:
+    def __init__(self, cluster: Cluster, ledger: Ledger, notifier: Notifier, metrics: Metrics, settings: Settings):
         self._cluster, self._ledger, self._notifier = cluster, ledger, notifier
         self._metrics, self._settings = metrics, settings
 
@@ -55,7 +54,7 @@ class Aftermath:
     def record_verdict(self, follower: Follower, verdict: Verdict, snapshot: Snapshot) -> tuple[bool, Target | None]:
         """Record a verdict with its diagnosis; return whether this process did, and where to roll back to, if at all.
 
-        A rollout has one verdict: where another replica has recorded its own, that one counts.
+        Where another replica has recorded its verdict, that one counts.
         """
         ended = self._ended(follower.record, verdict, snapshot)
         decided: tuple[Record, Target | None] = ended, None
@@ -80,10 +79,10 @@ class Aftermath:
         return won, target if won else None
 
     def roll_back(self, follower: Follower, target: Target | None = None) -> dict | None:
-        """Roll back what has failed, and record where to; return the Deployment as it was answered.
+        """Roll back what has failed, to a target that is chosen if none is given, and record that.
 
-        Chooses where to where no target is given. Returns None where nothing was sent: something newer is live, or
-        there is nothing to go back to.
+        Return the Deployment as it was answered, or None where nothing was sent: something newer is live, or there is
+        nothing to go back to.
         """
         failed, live, revision = follower.record, None, None
         backoff = Backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
@@ -92,7 +91,7 @@ class Aftermath:
                 target = target or self._choose_target(follower)
                 live = rollback.send(self._cluster, follower.manifest, target, cause=None, over=failed.template)
                 revision = target.revision
-                self._metrics.rollbacks.labels(follower.name).inc()
+                self._metrics.rollbacks.labels(follower.manifest.stem).inc()
                 break
             except SomethingNewer as newer:
                 # The rollback itself, where the process that sent it died before it could record that.
@@ -104,13 +103,31 @@ class Aftermath:
             except Refusal as error:
                 log.error("no rollback: %s", error, extra=failed.rollout.log_fields)
                 break
-
-        def decide(records: Records) -> Record:
-            return _rolled_back(records.get(failed.rollout.id, failed), revision)
-
-        self._write(follower, decide)
+        self._write(follower, lambda records: _rolled_back(records.get(failed.rollout.id, failed), revision))
         follower.publish(_rolled_back(failed, revision))
         return live
+
+    def record_superseded(self, manifest: Manifest, live: dict, rollout_id: str) -> Rollout:
+        """Record that a newer rollout superseded this one while no process followed it; return how it ended.
+
+        Raises NotFound when it isn't recorded.
+        """
+        ended = None
+
+        def decide(records: Records) -> Record | None:
+            nonlocal ended
+            record = records.get(rollout_id)
+            if record is None or record.rollout.ended:
+                ended = record and record.rollout_as_answered
+                return None
+            now = datetime.now(UTC)
+            ended = record.rollout.replace(phase=Phase.SUPERSEDED, message=SUPERSEDED, finished_at=now)
+            return record.replace(rollout=ended, notified=True)
+
+        self._ledger.change(manifest.namespace, manifest.name, live["metadata"]["uid"], decide)
+        if ended is None:
+            raise NotFound(f"no rollout {rollout_id} of {manifest.name} is known")
+        return ended
 
     def await_rollback(self, follower: Follower) -> None:
         """Wait a while for the rollback of the replica that was first to record the verdict."""
@@ -183,7 +200,7 @@ class Aftermath:
         level = logging.WARNING if rollout.phase is Phase.FAILED else logging.INFO
         where = f"{rollout.namespace}/{rollout.deployment}"
         log.log(level, "Deployment %s: %s", where, as_text(rollout), extra=rollout.log_fields)
-        self._metrics.count(follower.name, rollout)
+        self._metrics.count(follower.manifest.stem, rollout)
         self._event(follower, f"Rollout{rollout.phase.value.capitalize()}", as_line(rollout))
 
     def _event(self, follower: Follower, reason: str, message: str) -> None:

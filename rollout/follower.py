@@ -32,15 +32,10 @@ class Follower:
     `live` is the Deployment as the API server answered it: what is older says nothing about this rollout.
     """
 
-    def __init__(
-        self, cluster: Cluster, settle_seconds: int, name: str, manifest: Manifest, live: dict, record: Record
-    ) -> None:
-        self.name, self.manifest, self.record = name, manifest, record
-        self.uid = live["metadata"]["uid"]
-        self._generation = live["metadata"]["generation"]
-        self._cluster, self._settle_seconds = cluster, settle_seconds
-        self._changed = threading.Condition()
-        self.is_superseded = False
+    def __init__(self, cluster: Cluster, settle_seconds: int, manifest: Manifest, live: dict, record: Record) -> None:
+        self.manifest, self.record, self.is_superseded = manifest, record, False
+        self.uid, self._generation = live["metadata"]["uid"], live["metadata"]["generation"]
+        self._cluster, self._settle_seconds, self._changed = cluster, settle_seconds, threading.Condition()
         self._events: list[dict] = []
         self._next_warnings, self._warnings_pause = time.monotonic() + MIN_WARNINGS_SECONDS, MIN_WARNINGS_SECONDS
 
@@ -74,18 +69,19 @@ class Follower:
     def follow(self, view: View, until: float = math.inf) -> tuple[Verdict, Snapshot]:
         """Watch until there is a verdict; return it, and what it was made of.
 
-        With `until`, a time of time.monotonic(), return also when that has come, or when the rollout is paused; raises
-        a Refusal when nothing could be seen by then.
+        With `until`, of time.monotonic(), return also at that time, or when the rollout is paused. Raises a Refusal if
+        nothing could be seen by then.
         """
         while True:
-            snapshot = self._look(view, until)
-            verdict = self._judge(snapshot)
+            snapshot, record = self._look(view, until), self.record
+            now, started = datetime.now(UTC), record.rollout.started_at
+            verdict = judge(record.template, snapshot, now, self._settle_seconds, started)
             good_or_gone = verdict.phase is Phase.COMPLETE or snapshot.deployment is None
             if good_or_gone and not self._is_current(snapshot, view):
                 continue
             if verdict.phase not in (Phase.PROGRESSING, Phase.PAUSED):
                 return verdict, snapshot
-            self.publish(self.record.replace(rollout=verdict.of(self.record.rollout)))
+            self.publish(record.replace(rollout=verdict.of(record.rollout)))
             if time.monotonic() >= until or (verdict.phase is Phase.PAUSED and until < math.inf):
                 return verdict, snapshot
             self._wait_for_change(view, verdict, snapshot, until)
@@ -105,10 +101,6 @@ class Follower:
                 raise view.trouble or Unreachable("the API server can't be watched; try again")
             view.wait(None if until == math.inf else 1)
 
-    def _judge(self, snapshot: Snapshot) -> Verdict:
-        record = self.record
-        return judge(record.template, snapshot, datetime.now(UTC), self._settle_seconds, record.rollout.started_at)
-
     def _is_current(self, snapshot: Snapshot, view: View) -> bool:
         """Ask the API server once before what can't be taken back: a watch that has fallen silent looks like peace."""
         try:
@@ -127,9 +119,7 @@ class Follower:
 
     def _wait_for_change(self, view: View, verdict: Verdict, snapshot: Snapshot, until: float) -> None:
         """Wait until something changes, or time alone may change the verdict; read events when they are due."""
-        wakes = [until - time.monotonic()]
-        if verdict.look_again is not None:
-            wakes.append(verdict.look_again)
+        wakes = [until - time.monotonic(), math.inf if verdict.look_again is None else verdict.look_again]
         if verdict.phase is Phase.PROGRESSING and snapshot.unready_pods():
             if time.monotonic() >= self._next_warnings:
                 self._events = read_warnings(self._cluster, snapshot)

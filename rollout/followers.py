@@ -6,7 +6,7 @@ from collections import OrderedDict
 from rollout.follower import Follower
 from rollout.model import Rollout
 
-# Ended rollouts that are remembered, so that asking again costs no call.
+# Ended rollouts that are remembered: answers need them where nothing can be recorded.
 MAX_REMEMBERED = 200
 
 # Namespace, Deployment, rollout id.
@@ -17,8 +17,7 @@ class Followers:
     """Hold one follower for each rollout that is followed."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._at_work: dict[Key, Follower] = {}
+        self._lock, self._at_work = threading.Lock(), dict[Key, Follower]()
         self._ended: OrderedDict[Key, Rollout] = OrderedDict()
 
     def get(self, key: Key) -> Follower | None:
@@ -32,13 +31,10 @@ class Followers:
     def add(self, follower: Follower) -> Follower:
         """Add a follower, which may supersede others; return the one that follows its rollout already, if any."""
         with self._lock:
-            if follower.key in self._at_work:
-                return self._at_work[follower.key]
             for key, other in self._at_work.items():
-                if key[:2] == follower.key[:2]:
+                if key[:2] == follower.key[:2] and key != follower.key:
                     other.supersede(follower)
-            self._at_work[follower.key] = follower
-            return follower
+            return self._at_work.setdefault(follower.key, follower)
 
     def remove(self, follower: Follower) -> bool:
         """Remove a follower; return whether it was the last one of its Deployment."""
@@ -46,6 +42,6 @@ class Followers:
             del self._at_work[follower.key]
             if follower.has_ended:
                 self._ended[follower.key] = follower.record.rollout
-            while len(self._ended) > MAX_REMEMBERED:
+            if len(self._ended) > MAX_REMEMBERED:
                 self._ended.popitem(last=False)
             return not any(key[:2] == follower.key[:2] for key in self._at_work)

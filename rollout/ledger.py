@@ -43,8 +43,15 @@ class Ledger:
 
     def read(self, namespace: str, deployment: str) -> Records:
         """Return what is recorded, the newest first."""
-        config_map = self._cluster.read_config_map(namespace, _name(deployment))
-        return _parse_all(config_map or {})
+        return _parse_all(self._cluster.read_config_map(namespace, _name(deployment)) or {})
+
+    def read_or_known(self, namespace: str, deployment: str) -> Records:
+        """Return what is recorded, or what is known of it while it can't be read."""
+        try:
+            return self.read(namespace, deployment)
+        except Refusal as error:
+            log.warning("no history: %s", error, extra={"deployment": deployment, "namespace": namespace})
+            return self.known(namespace, deployment)
 
     def known(self, namespace: str, deployment: str) -> Records:
         """Return what this process last read or wrote, without a call."""
@@ -58,8 +65,7 @@ class Ledger:
     def change(self, namespace: str, deployment: str, uid: str, decide: Decide) -> bool:
         """Write the record that `decide` makes of what is recorded; return whether there was one to write.
 
-        Lets it decide again when another client has written in between. `uid` is that of the Deployment, which owns the
-        ConfigMap. Raises a Refusal for each error of the API.
+        Lets it decide again when another client has written in between. `uid` is the Deployment's. Raises a Refusal.
         """
         key = (namespace, deployment)
         with self._locks.setdefault(key, threading.Lock()):
@@ -82,8 +88,7 @@ class Ledger:
     def change_until_reachable(self, namespace: str, deployment: str, uid: str, decide: Decide) -> bool:
         """Change the records as `change` does, again and again for as long as the API server can't be reached.
 
-        Where the right is missing, nothing is written, and `decide` decides on no records: the verdict counts all the
-        same.
+        Without the right to write, `decide` decides on no records: the verdict counts all the same.
         """
         extra, backoff = (
             {"deployment": deployment, "namespace": namespace},
@@ -112,22 +117,16 @@ class Ledger:
         data: dict[str, str | None] = {gone: None for gone in state.lengths if gone not in kept}
         data |= {key: text} if key in kept else {}
         owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment, "uid": uid, "controller": False}
-        metadata = {
-            "name": _name(deployment),
-            "labels": {"app.kubernetes.io/managed-by": FIELD_MANAGER},
-            "ownerReferences": [owner],
-        }
+        labels = {"app.kubernetes.io/managed-by": FIELD_MANAGER}
+        metadata = {"name": _name(deployment), "labels": labels, "ownerReferences": [owner]}
         if state.version:
-            body = {"metadata": metadata | {"resourceVersion": state.version}, "data": data}
-            answer = self._cluster.patch_config_map(namespace, _name(deployment), body)
+            metadata["resourceVersion"] = state.version
+            answer = self._cluster.patch_config_map(namespace, _name(deployment), {"metadata": metadata, "data": data})
         else:
             answer = self._cluster.create_config_map(namespace, {"metadata": metadata, "data": data})
         newest_first = sorted({**state.records, key: record}.items(), reverse=True)
-        return _State(
-            version=answer["metadata"]["resourceVersion"],
-            records={each: found for each, found in newest_first if each in kept},
-            lengths={each: lengths[each] for each in kept},
-        )
+        records = {each: found for each, found in newest_first if each in kept}
+        return _State(answer["metadata"]["resourceVersion"], records, {each: lengths[each] for each in kept})
 
 
 def _name(deployment: str) -> str:

@@ -1,21 +1,13 @@
 """What every module of this room shares: one rollout, as it stands. A leaf.
 
-The models are also the form in which a rollout is stored and answered: their field names, or the aliases of these, are
-those of the JSON.
+The models are also the form in which a rollout is stored and answered: their fields, or the aliases of these, are the
+fields of the JSON.
 """
 
 from enum import StrEnum
 from typing import Self
 
-from pydantic import (
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializationInfo,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-)
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SerializationInfo, model_serializer
 
 # The context of a serialization that keeps what `Frozen` read and doesn't know.
 WITH_UNKNOWN = {"with_unknown": True}
@@ -33,9 +25,8 @@ class Frozen(BaseModel):
         return self.model_copy(update=changes)
 
     @model_serializer(mode="wrap")
-    def _serialize(self, known: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict:
-        fields = known(self)
-        return fields | (self.model_extra or {}) if info.context == WITH_UNKNOWN else fields
+    def _serialize(self, known, info: SerializationInfo) -> dict:
+        return known(self) | ((self.model_extra or {}) if info.context == WITH_UNKNOWN else {})
 
 
 class Phase(StrEnum):
@@ -75,8 +66,8 @@ class Rollout(Frozen):
     deployment: str
     namespace: str
     image: str
-    phase: Phase
-    message: str
+    phase: Phase = Phase.PROGRESSING
+    message: str = "applied; Kubernetes rolls it out now"
     started_at: AwareDatetime
     digest: str | None = None
     revision: int | None = None

@@ -13,15 +13,16 @@ from cluster.watch import Watches
 from errors import NotFound, Refusal, TooSlow, Unreachable
 from manifest.files import Manifest
 from manifest.pod_template import is_rollout_id, rollout_id_of
-from rollout import foreign, rollback
+from rollout import rollback
 from rollout.aftermath import MAX_NOTIFYING_SECONDS, Aftermath, rolled_back_to
 from rollout.follower import Follower
-from rollout.followers import Followers
+from rollout.followers import Followers, Key
 from rollout.ledger import Ledger
 from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
 from rollout.notify import Notifier
-from rollout.record import Record, Records, new_record
+from rollout.pod_rules import parse_time
+from rollout.record import Record, Records, foreign_record, new_record
 from rollout.verdict import SUPERSEDED, Verdict
 from settings import Settings
 
@@ -41,12 +42,11 @@ class Monitor:
         self._watches, self._ledger = Watches(cluster), Ledger(cluster)
         self._notifier = Notifier(settings.notify_urls_file)
         self._aftermath = Aftermath(cluster, self._ledger, self._notifier, metrics, settings)
-        self._followers = Followers()
-        self._finishing: dict[tuple[str, str, str], Follower] = {}
+        self._followers, self._finishing = Followers(), dict[Key, Follower]()
 
-    def start(self, name: str, manifest: Manifest, live: dict, record: Record) -> Follower:
+    def start(self, manifest: Manifest, live: dict, record: Record) -> Follower:
         """Follow a rollout, from the Deployment as the API server answered it; once, however often it is started."""
-        follower = self._follower(name, manifest, live, record)
+        follower = self._follower(manifest, live, record)
         if (known := self._followers.add(follower)) is not follower:
             return known
         try:
@@ -56,42 +56,39 @@ class Monitor:
             raise
         return follower
 
-    def roll_back(self, name: str, manifest: Manifest, revision: int | None, cause: str | None) -> Follower:
+    def roll_back(self, manifest: Manifest, revision: int | None, cause: str | None) -> Follower:
         """Go back to what ran before, or to a revision. Raises NotFound, NothingToRollBackTo or Conflict (paused)."""
         snapshot = rollback.read_snapshot(self._cluster, manifest)
         records = self._ledger.read(manifest.namespace, manifest.name)
         target = rollback.choose_target(records, snapshot, revision)
-        live = rollback.send(self._cluster, manifest, target, cause)
-        self._metrics.rollbacks.labels(name).inc()
-        return self._start_rollback(name, manifest, live)
+        self._metrics.rollbacks.labels(manifest.stem).inc()
+        return self._start_rollback(manifest, rollback.send(self._cluster, manifest, target, cause))
 
-    def show(self, name: str, manifest: Manifest, rollout_id: str | None, seconds: float) -> tuple[Rollout, Records]:
-        """Tell how a rollout goes, the newest without an id, after waiting for its verdict; and what is recorded.
+    def show(self, manifest: Manifest, rollout_id: str | None, seconds: float) -> tuple[Rollout, Records]:
+        """Return a rollout, without an id the newest, when it has ended or after so many seconds; and what is recorded.
 
         Raises NotFound.
         """
         place = (manifest.namespace, manifest.name)
-        if rollout_id is not None:
-            if follower := self._followers.get((*place, rollout_id)):
-                return follower.wait(seconds), self.recorded(manifest)
-            if ended := self._followers.ended((*place, rollout_id)):
-                return ended, self.recorded(manifest)
+        if follower := self._followers.get((*place, rollout_id)):
+            return follower.wait(seconds), self.recorded(manifest)
+        if ended := self._followers.ended((*place, rollout_id)):
+            return ended, self.recorded(manifest)
         records = self._ledger.read(*place)
-        asked = records.get(rollout_id or "")
+        asked = records.get(rollout_id)
         if asked and asked.rollout.ended and not any(record.is_unfinished for record in records.values()):
             return asked.rollout, records
         live = rollback.read_live(self._cluster, manifest)
-        found = self._take_up(name, manifest, live, records)
-        self._finish_others(name, manifest, live, records, older_than=MAX_NOTIFYING_SECONDS)
+        found = self._take_up(manifest, live, records)
+        self._finish_others(manifest, live, records, older_than=MAX_NOTIFYING_SECONDS)
         if found and rollout_id in (None, found.record.rollout.id):
-            found = self._finishing.get((*place, found.record.rollout.id), found)
-            return found.wait(seconds), self.recorded(manifest)
+            return self._finishing.get(found.key, found).wait(seconds), self.recorded(manifest)
         if asked:
-            return self._superseded(manifest, live, rollout_id), self.recorded(manifest)
-        if rollout_id is None or found is None:
-            watched = foreign.watch(self._cluster, self._watches, self._settings, name, manifest, live, seconds)
-            if rollout_id in (None, watched.id):
-                return watched, records
+            return self._aftermath.record_superseded(manifest, live, rollout_id), self.recorded(manifest)
+        if found is None:
+            foreign = self._watch_foreign(manifest, live, seconds)
+            if rollout_id in (None, foreign.id):
+                return foreign, records
         raise NotFound(f"no rollout {rollout_id} of {manifest.name} is known")
 
     def known(self, manifest: Manifest) -> Records:
@@ -100,37 +97,32 @@ class Monitor:
 
     def recorded(self, manifest: Manifest) -> Records:
         """Return what is recorded, or what is known of it while the API server can't be reached."""
-        try:
-            return self._ledger.read(manifest.namespace, manifest.name)
-        except Refusal as error:
-            log.warning("no history: %s", error)
-            return self.known(manifest)
+        return self._ledger.read_or_known(manifest.namespace, manifest.name)
 
-    def resume(self, deployments: Callable[[], list[tuple[str, Manifest]]]) -> None:
-        """Finish what a process left undone that died: called once at start, in a thread of its own.
+    def resume(self, manifests: Callable[[], list[Manifest]]) -> None:
+        """Finish what a dead process left undone. Look twice: an old pod gets signals while a new one takes over."""
+        self._resume_all(manifests)
+        time.sleep(MAX_NOTIFYING_SECONDS)
+        self._resume_all(manifests)
 
-        It looks twice: when a new pod takes over, the old one gets signals for some seconds more.
-        """
-        backoff, reported, looks = Backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS), None, 0
+    def _resume_all(self, manifests: Callable[[], list[Manifest]]) -> None:
+        backoff, reported = Backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS), None
         while True:
             try:
-                for name, manifest in deployments():
-                    self._resume_one(name, manifest)
-                looks += 1
-                if looks == 2:
-                    return
-                time.sleep(MAX_NOTIFYING_SECONDS)
+                for manifest in manifests():
+                    self._resume_one(manifest)
+                return
             except (Unreachable, TooSlow) as error:
                 if str(error) != reported:
                     reported = str(error)
                     log.warning("unfinished rollouts can't be looked for yet: %s", error)
                 backoff.pause()
 
-    def _follower(self, name: str, manifest: Manifest, live: dict, record: Record) -> Follower:
-        return Follower(self._cluster, self._settings.settle_seconds, name, manifest, live, record)
+    def _follower(self, manifest: Manifest, live: dict, record: Record) -> Follower:
+        return Follower(self._cluster, self._settings.settle_seconds, manifest, live, record)
 
-    def _start_rollback(self, name: str, manifest: Manifest, live: dict) -> Follower:
-        return self.start(name, manifest, live, new_record(live, rolled_back_to=rolled_back_to(live)))
+    def _start_rollback(self, manifest: Manifest, live: dict) -> Follower:
+        return self.start(manifest, live, new_record(live, rolled_back_to=rolled_back_to(live)))
 
     # In a thread for each rollout
 
@@ -154,11 +146,10 @@ class Monitor:
             return
         with self._watches.of(manifest.namespace, manifest.name) as view:
             after.record_start(follower)
-            verdict, snapshot = follower.follow(view)
-            won, target = after.record_verdict(follower, verdict, snapshot)
+            won, target = after.record_verdict(follower, *follower.follow(view))
             # While the watch is still open: the rollback goes on with it.
             if target and (live := after.roll_back(follower, target)):
-                self._start_rollback(follower.name, manifest, live)
+                self._start_rollback(manifest, live)
         if won:
             after.notify(follower)
         else:
@@ -168,7 +159,7 @@ class Monitor:
         """Do what a process left undone that died after the verdict."""
         try:
             if follower.record.rollback == "pending" and (live := self._aftermath.roll_back(follower)):
-                self._start_rollback(follower.name, follower.manifest, live)
+                self._start_rollback(follower.manifest, live)
             if self._aftermath.claim_notification(follower):
                 self._aftermath.notify(follower)
         except Exception:  # As in _run.
@@ -177,23 +168,22 @@ class Monitor:
 
     # Rollouts that are found
 
-    def _resume_one(self, name: str, manifest: Manifest) -> None:
-        where = f"{manifest.namespace}/{manifest.name}"
+    def _resume_one(self, manifest: Manifest) -> None:
         try:
             records = self._ledger.read(manifest.namespace, manifest.name)
             live = rollback.read_live(self._cluster, manifest)
-            self._take_up(name, manifest, live, records)
-            self._finish_others(name, manifest, live, records, older_than=0)
+            self._take_up(manifest, live, records)
+            self._finish_others(manifest, live, records, older_than=0)
         except NotFound:
             return
         except (Unreachable, TooSlow):
             raise
         except Refusal as error:
-            log.error("Deployment %s: %s", where, error)
+            log.error("Deployment %s/%s: %s", manifest.namespace, manifest.name, error)
         except Exception:  # One bad record must not keep the other deployments from being finished.
-            log.exception("Deployment %s can't be taken up", where)
+            log.exception("Deployment %s/%s can't be taken up", manifest.namespace, manifest.name)
 
-    def _take_up(self, name: str, manifest: Manifest, live: dict, records: Records) -> Follower | None:
+    def _take_up(self, manifest: Manifest, live: dict, records: Records) -> Follower | None:
         """Follow what is live, if it is ours; return one that has ended as it ended."""
         template = live["spec"]["template"]
         rollout_id = rollout_id_of(template)
@@ -212,39 +202,36 @@ class Monitor:
         elif record.rollout.ended:
             # `kubectl rollout undo` brings an old rollout id back under a new revision: that is no rollout of ours.
             same = record.rollout.revision in (None, revision_of(live))
-            return self._follower(name, manifest, live, record) if same else None
-        return self.start(name, manifest, live, record)
+            return self._follower(manifest, live, record) if same else None
+        return self.start(manifest, live, record)
 
-    def _finish_others(self, name: str, manifest: Manifest, live: dict, records: Records, older_than: float) -> None:
+    def _finish_others(self, manifest: Manifest, live: dict, records: Records, older_than: float) -> None:
         """Finish the recorded rollouts that no process works on any more: their verdict is older than these seconds."""
         for rollout_id, record in records.items():
             key = (manifest.namespace, manifest.name, rollout_id)
+            if self._followers.get(key):
+                continue
             if not record.rollout.ended:
-                if rollout_id != rollout_id_of(live["spec"]["template"]) and not self._followers.get(key):
-                    self._superseded(manifest, live, rollout_id)
+                if rollout_id != rollout_id_of(live["spec"]["template"]):
+                    self._aftermath.record_superseded(manifest, live, rollout_id)
                 continue
             age = datetime.now(UTC) - record.rollout.finished_at
             wanted = record.rollback == "pending" or (self._notifier.wanted and age < MAX_NEWS_AGE)
-            if record.is_unfinished and wanted and age > timedelta(seconds=older_than) and not self._followers.get(key):
-                follower = self._follower(name, manifest, live, record)
+            if record.is_unfinished and wanted and age > timedelta(seconds=older_than):
+                follower = self._follower(manifest, live, record)
                 if self._finishing.setdefault(key, follower) is follower:
                     threading.Thread(target=self._finish, args=(follower,), daemon=True).start()
 
-    def _superseded(self, manifest: Manifest, live: dict, rollout_id: str) -> Rollout:
-        """Record that another rollout superseded this one while no process followed it; return how it ended."""
-        ended = None
-
-        def decide(records: Records) -> Record | None:
-            nonlocal ended
-            record = records.get(rollout_id)
-            if record is None or record.rollout.ended:
-                ended = record and record.rollout_as_answered
-                return None
-            now = datetime.now(UTC)
-            ended = record.rollout.replace(phase=Phase.SUPERSEDED, message=SUPERSEDED, finished_at=now)
-            return record.replace(rollout=ended, notified=True)
-
-        self._ledger.change(manifest.namespace, manifest.name, live["metadata"]["uid"], decide)
-        if ended is None:
-            raise NotFound(f"no rollout {rollout_id} of {manifest.name} is known")
-        return ended
+    def _watch_foreign(self, manifest: Manifest, live: dict, seconds: float) -> Rollout:
+        """Watch a rollout that another client started, such as `kubectl set image`; nothing of it is recorded."""
+        record = foreign_record(live, "", parse_time(live["metadata"]["creationTimestamp"]))
+        with self._watches.of(manifest.namespace, manifest.name) as view:
+            verdict, snapshot = self._follower(manifest, live, record).follow(view, time.monotonic() + seconds)
+        rollout, replicaset = (
+            verdict.of(record.rollout),
+            snapshot.deployment and snapshot.replicaset_of(record.template),
+        )
+        if not replicaset:
+            return rollout
+        metadata = replicaset["metadata"]
+        return rollout.replace(id=metadata["name"], started_at=parse_time(metadata["creationTimestamp"]))

@@ -1,4 +1,4 @@
-"""One rollout as it is kept: what a way back needs, and what is left to do."""
+"""One rollout as it is kept: what a rollback needs, and what is left to do."""
 
 import json
 from datetime import datetime
@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import AwareDatetime, Field
 
 from manifest.annotations import CHANGE_CAUSE, annotations_of
-from manifest.pod_template import image_of, pinned, rollout_id_of, time_of, without_own_annotations
+from manifest.pod_template import comparable, image_of, rollout_id_of, time_of
 from rollout.model import WITH_UNKNOWN, Frozen, Phase, PodProblem, Rollout
 
 MAX_DIAGNOSIS_CHARACTERS = 4096
@@ -16,7 +16,7 @@ MAX_CHANGES = 20
 
 
 class Record(Frozen):
-    """Hold one rollout with all that a way back needs; `template` is as the API server answered it."""
+    """Hold one rollout with all that a rollback needs; `template` is as the API server answered it."""
 
     rollout: Rollout
     template: dict
@@ -42,14 +42,14 @@ class Record(Frozen):
 
     @property
     def rollout_as_answered(self) -> Rollout:
-        """The rollout as answers show it: until a failure is rolled back as it shall be, it isn't the last word."""
+        """The rollout as answers show it: a failure that is about to be rolled back isn't the last word."""
         if self.rollback != "pending":
             return self.rollout
         message = f"it has failed ({self.rollout.message}) and is being rolled back"
         return self.rollout.replace(phase=Phase.PROGRESSING, message=message, finished_at=None)
 
     def as_history(self) -> dict:
-        """Return the line that a history has for it."""
+        """Return the line that a history has for it, in JSON."""
         fields = {"id", "revision", "image", "digest", "phase", "started_at", "finished_at"}
         return self.rollout_as_answered.model_dump(mode="json", include=fields) | {"cause": self.cause}
 
@@ -62,41 +62,34 @@ def new_record(
     live: dict, image: str | None = None, rollback_on_failure: bool = False, rolled_back_to: int | None = None
 ) -> Record:
     """Make the record of the rollout that starts with a Deployment as the API server answered it."""
-    template = live["spec"]["template"]
-    rollout_id = rollout_id_of(template)
-    rollout = new_rollout(live, rollout_id, time_of(rollout_id), image).replace(rolled_back_to=rolled_back_to)
-    return Record(
-        rollout=rollout,
-        template=template,
-        cause=annotations_of(live).get(CHANGE_CAUSE, ""),
-        rollback_on_failure=rollback_on_failure,
-        is_rollback=rolled_back_to is not None,
-    )
+    rollout_id = rollout_id_of(live["spec"]["template"])
+    record = foreign_record(live, rollout_id, time_of(rollout_id), image)
+    rollout = record.rollout.replace(rolled_back_to=rolled_back_to)
+    is_rollback = rolled_back_to is not None
+    return record.replace(rollout=rollout, rollback_on_failure=rollback_on_failure, is_rollback=is_rollback)
 
 
-def new_rollout(live: dict, rollout_id: str, started_at: datetime, image: str | None = None) -> Rollout:
-    """Describe the rollout that a Deployment is about to begin."""
-    return Rollout(
+def foreign_record(live: dict, rollout_id: str, started_at: datetime, image: str | None = None) -> Record:
+    """Make the record of a rollout that may have another id than that on its pod template."""
+    metadata, template = live["metadata"], live["spec"]["template"]
+    rollout = Rollout(
         id=rollout_id,
-        deployment=live["metadata"]["name"],
-        namespace=live["metadata"]["namespace"],
-        image=image_of(live["spec"]["template"], image),
-        phase=Phase.PROGRESSING,
-        message="applied; Kubernetes rolls it out now",
+        deployment=metadata["name"],
+        namespace=metadata["namespace"],
+        image=image_of(template, image),
         started_at=started_at,
     )
+    return Record(rollout=rollout, template=template, cause=annotations_of(live).get(CHANGE_CAUSE, ""))
 
 
 def parse(key: str, text: str) -> Record:
     """Read a stored record, with the fields that only another version knows. Raises ValueError for what is none."""
+    record = Record.model_validate_json(text, extra="allow")
+    if record.rollout.id != key or (record.rollout.ended and record.rollout.finished_at is None):
+        raise ValueError("it is another rollout's, or has ended at no time")
     try:
-        record = Record.model_validate_json(text, extra="allow")
-        if record.rollout.id != key:
-            raise ValueError("it is another rollout's")
-        if record.rollout.ended and record.rollout.finished_at is None:
-            raise ValueError("it has ended at no time")
         # Every use of a template must work with this one, which another client may have written.
-        without_own_annotations(pinned(record.template, record.digests))
+        comparable(record.template, record.digests)
         image_of(record.template, None).partition("@")
     except (AttributeError, LookupError, TypeError) as error:
         raise ValueError(f"its template can't be used: {type(error).__name__}") from None
@@ -110,28 +103,24 @@ def serialize(record: Record) -> str:
 
 def truncated(record: Record) -> Record:
     """Cut a diagnosis to what a record has room for: of a log, the last lines stay."""
-    rollout = record.rollout
-    changes = tuple(line[:MAX_LINE_CHARACTERS] for line in rollout.changes[:MAX_CHANGES])
-    problems = [
-        problem.replace(
-            reason=problem.reason[:MAX_LINE_CHARACTERS],
-            message=problem.message and problem.message[:MAX_LINE_CHARACTERS],
-            # No more lines than can fit, so that cutting the rest one by one takes no time.
-            logs=tuple(line[:MAX_LINE_CHARACTERS] for line in problem.logs[-MAX_DIAGNOSIS_CHARACTERS // 4 :]),
-        )
-        for problem in rollout.problems
-    ]
-    while _size(problems, changes) > MAX_DIAGNOSIS_CHARACTERS and (problems or changes):
+    changes = [line[:MAX_LINE_CHARACTERS] for line in record.rollout.changes[:MAX_CHANGES]]
+    problems = [_shortened(problem) for problem in record.rollout.problems]
+    while _size(problems, changes) > MAX_DIAGNOSIS_CHARACTERS:
         longest = max(range(len(problems)), key=lambda index: len("".join(problems[index].logs)), default=None)
         if longest is not None and problems[longest].logs:
             problems[longest] = problems[longest].replace(logs=problems[longest].logs[1:])
-        elif changes:
-            changes = changes[:-1]
         else:
-            problems.pop()
-    return record.replace(rollout=rollout.replace(problems=tuple(problems), changes=changes))
+            (changes or problems).pop()
+    return record.replace(rollout=record.rollout.replace(problems=tuple(problems), changes=tuple(changes)))
 
 
-def _size(problems: list[PodProblem], changes: tuple[str, ...]) -> int:
+def _shortened(problem: PodProblem) -> PodProblem:
+    message = problem.message and problem.message[:MAX_LINE_CHARACTERS]
+    # No more lines than can fit, so that cutting the rest one by one takes no time.
+    logs = tuple(line[:MAX_LINE_CHARACTERS] for line in problem.logs[-MAX_DIAGNOSIS_CHARACTERS // 4 :])
+    return problem.replace(reason=problem.reason[:MAX_LINE_CHARACTERS], message=message, logs=logs)
+
+
+def _size(problems: list[PodProblem], changes: list[str]) -> int:
     # In JSON, with every character outside ASCII escaped: the longest form that a record may take.
     return len(json.dumps([[problem.model_dump() for problem in problems], changes]))

@@ -1,7 +1,10 @@
-"""How an answer looks: text, JSON or Markdown, as the request's Accept prefers; and which answer an error becomes."""
+"""How an answer looks, as Accept prefers: text, JSON or Markdown; which answer an error becomes; the log lines."""
 
 import logging
+import re
 import shlex
+import time
+import uuid
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -13,17 +16,12 @@ from deployer import Report
 from errors import Refusal
 from rollout.model import Phase, Rollout
 from rollout.wording import as_applied, as_markdown, as_text
+from web.parts import parts
 
 log = logging.getLogger(__name__)
 blueprint = Blueprint("answers", __name__)
 
-STATUS_OF = {
-    Phase.COMPLETE: 200,
-    Phase.PROGRESSING: 202,
-    Phase.SUPERSEDED: 409,
-    Phase.PAUSED: 409,
-    Phase.FAILED: 424,
-}
+STATUS_OF = {Phase.COMPLETE: 200, Phase.PROGRESSING: 202, Phase.SUPERSEDED: 409, Phase.PAUSED: 409, Phase.FAILED: 424}
 RETRY_AFTER_SECONDS = 5
 _HTTP_SENTENCES = {404: "there is nothing at this path; signals go to /deployment or /deployment/NAME"}
 
@@ -111,3 +109,30 @@ def fail(exception: Exception) -> Response:
     """Answer a request that meets a bug; the log has the traceback."""
     log.exception("unexpected error")
     return error(500, f"internal error; the log tells more under request_id {g.request_id}", "InternalError")
+
+
+@blueprint.before_app_request
+def identify() -> None:
+    """Give the request an id: the one that the sender gave it, where that is a plain word."""
+    g.started = time.monotonic()
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", given) else uuid.uuid4().hex
+
+
+@blueprint.after_app_request
+def write_access_line(response: Response) -> Response:
+    """Write the request's line to the log, and count it if it is a signal."""
+    status = response.status_code
+    response.headers["X-Request-ID"] = g.request_id
+    if request.method == "POST":
+        parts().metrics.signals.labels(g.get("deployment", ""), str(status)).inc()
+    # The path of a webhook ends in its token. A path that no route has may be a webhook's with a slip in it.
+    secret = r"(?is)(dockerhub).+" if request.url_rule else r"(?s)^(/*[^/]*)/.+"
+    path = re.sub(secret, r"\1/…", request.path)
+    level = logging.WARNING if status >= 500 else logging.INFO
+    if path in ("/healthz", "/readyz") and status == 200:
+        level = logging.DEBUG  # The kubelet's probes come several times a minute, and would bury the other lines.
+    milliseconds = round((time.monotonic() - g.started) * 1000, 1)
+    fields = {"method": request.method, "path": path, "status": status, "milliseconds": milliseconds}
+    log.log(level, "%s %s %s", request.method, path, status, extra=fields)
+    return response

@@ -1,60 +1,30 @@
-"""The simulated cluster: the API over HTTP on loopback, and what tests may do to it."""
+"""Serves the API over HTTP on loopback: connections, requests, and the streams of watches."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 import select
 import socket
 import socketserver
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .api import USER, Api, Request
-from .errors import ApiError
+from .refusals import ApiError
+from .request import Request
 from .store import Watch
 
-KUBECONFIG = """apiVersion: v1
-kind: Config
-clusters:
-- name: simulated
-  cluster: {{server: "{url}"}}
-users:
-- name: {user}
-  user: {{{token}}}
-contexts:
-- name: simulated
-  context: {{cluster: simulated, user: {user}}}
-current-context: simulated
-"""
+if TYPE_CHECKING:
+    from .cluster import Fault, SimulatedCluster
 
-
-@dataclass
-class Fault:
-    """What happens to the next requests that match."""
-
-    times: int
-    method: str = ""
-    path: str = ""
-    status: int = 0
-    body: dict | str | None = None
-    drop: bool = False
-    delay: float = 0
-    call: Callable[[], object] | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-
-    def matches(self, request: Request) -> bool:
-        """Return whether a request is one of those."""
-        return self.times > 0 and request.method.startswith(self.method) and self.path in request.path
+MAX_WATCH_SECONDS = 1800
+LAST_BOOKMARK_SECONDS = 2  # before a watch's time is up
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """Accepts connections without ever polling."""
+    """Accepts connections, and never polls."""
 
     allow_reuse_address = daemon_threads = True
     block_on_close = False
@@ -69,33 +39,31 @@ class Server(socketserver.ThreadingTCPServer):
 
     def _accept(self):
         while not self.stopping:
-            try:
+            with contextlib.suppress(OSError):
                 self.process_request(*self.socket.accept())
-            except OSError:
-                continue
 
     def handle_error(self, request, client_address):
-        """Let clients go away."""
+        """Ignore it: the client has closed its connection."""
 
     def stop(self) -> None:
         """Close the listening socket and drop every connection."""
         self.stopping = True
         with contextlib.suppress(OSError):
-            socket.create_connection(self.server_address).close()  # accept() has no other way of being told
+            socket.create_connection(self.server_address).close()  # accept() returns for nothing else
         self.thread.join()
         self.server_close()
         for connection in list(self.open):
-            hang_up(connection)
+            _hang_up(connection)
 
 
-def hang_up(connection: socket.socket) -> None:
+def _hang_up(connection: socket.socket) -> None:
     """Close a connection under the thread that serves it."""
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection."""
+    """Serves one connection."""
 
     protocol_version = "HTTP/1.1"
     wbufsize = -1
@@ -112,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
             super().finish()
 
     def log_message(self, *args):
-        """Keep quiet."""
+        """Log nothing."""
 
     def handle_request(self):
         """Serve one request."""
@@ -120,68 +88,62 @@ class Handler(BaseHTTPRequestHandler):
         content_type = self.headers.get("Content-Type", "").partition(";")[0]
         request = Request(self.command, self.path, body, content_type)
         self.cluster.note(request)
-        extra = {}
         try:
             request.user = self.cluster.authenticate(self.headers.get("Authorization"))
             fault = self.cluster.take_fault(request)
-            if fault:
-                if fault.call:
-                    fault.call()
-                time.sleep(fault.delay)
-                if fault.drop:
-                    self.close_connection = True
-                    hang_up(self.connection)
-                    return
-                if fault.status:
-                    extra = fault.headers
-                    self._send_fault(request, fault)
-                    return
+            if fault and self._answered(request, fault):
+                return
             if request.verb == "watch" and request.resource:
                 self._watch(request)
                 return
             status, text = self.cluster.api.answer(request)
         except ApiError as error:
             status, text = error.code, json.dumps(error.status)
-        self._send(request, status, text, extra)
+        self._send(request, status, text)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_request
 
-    def _send_fault(self, request: Request, fault: Fault) -> None:
-        text = fault.body
-        if not isinstance(text, str):
-            text = json.dumps(fault.body or ApiError(fault.status, f"simulated failure {fault.status}").status)
-        headers = ({"Retry-After": "1"} if fault.status == 429 else {}) | fault.headers
-        self._send(request, fault.status, text, headers)
+    def _answered(self, request: Request, fault: Fault) -> bool:
+        """Let a fault happen; return whether the fault was the answer."""
+        if fault.call:
+            fault.call()
+        time.sleep(fault.delay)
+        if fault.drop:
+            self.close_connection = True
+            _hang_up(self.connection)
+        elif fault.status:
+            text = fault.body
+            if not isinstance(text, str):
+                text = json.dumps(text or ApiError(fault.status, f"simulated failure {fault.status}").status)
+            headers = ({"Retry-After": "1"} if fault.status == 429 else {}) | fault.headers
+            self._send(request, fault.status, text, headers)
+        return bool(fault.drop or fault.status)
 
-    def _send(self, request: Request, status: int, text: str, headers: dict[str, str]) -> None:
+    def _send(self, request: Request, status: int, text: str, headers: dict[str, str] | None = None) -> None:
         request.status, body = status, text.encode()
         self.send_response(status)
         kind = "text/plain" if request.resource == "pods/log" and status == 200 else "application/json"
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
     def _watch(self, request: Request) -> None:
         api = self.cluster.api
-        api.authorize(request)
-        version = request.query.get("resourceVersion", "")
-        if version and not version.isdigit():
-            why = f'strconv.ParseUint: parsing "{version}": invalid syntax'
-            raise ApiError(500, f'resourceVersion: Invalid value: "{version}": {why}')
-        seconds = float(request.query.get("timeoutSeconds") or 1800)
-        matches = api.matcher(request.resource, request)
+        api.admission.authorize(request)
+        matches = request.matcher()
+        seconds = float(request.query.get("timeoutSeconds") or MAX_WATCH_SECONDS)
         request.status, watch = 200, None
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         try:
-            watch = api.store.watch(request.resource, matches, version)
+            watch = api.store.watch(request.kind, matches, request.query.get("resourceVersion", ""))
             watch.silent = watch.silent or self.cluster.silent
-            self._stream(watch, time.monotonic() + seconds)
+            self._stream(watch, time.monotonic() + seconds, request.query.get("allowWatchBookmarks") == "true")
         except ApiError as error:
-            # The real one, too, has already said 200 when it finds that a version is too old.
+            # A real API server, too, has already said 200 when it finds that a version is too old.
             self._chunk(json.dumps({"type": "ERROR", "object": error.status}) + "\n")
         except OSError:
             self.close_connection = True
@@ -197,203 +159,34 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
         self.wfile.flush()
 
-    def _stream(self, watch: Watch, until: float) -> None:
+    def _stream(self, watch: Watch, until: float, bookmarks: bool) -> None:
         self.wfile.flush()
+        due = self._next_bookmark(until) if bookmarks else until
         while True:
-            lines = "".join(watch.lines.popleft() for _ in range(len(watch.lines)))
+            if bookmarks and time.monotonic() >= due:
+                self.cluster.api.store.bookmark(watch)
+                due = self._next_bookmark(until)
+            lines = watch.take()
             if watch.cut:
                 self._chunk((lines or '{"type":"MODIFIED","object":{"kind":"Deployment","apiVers')[:40])
                 self.close_connection = True
-                hang_up(self.connection)
+                _hang_up(self.connection)
                 return
             if lines and not watch.silent:
                 self._chunk(lines)
-            # A silent watch stands for a dead connection, which doesn't end by itself either.
-            left = None if watch.silent else until - time.monotonic()
-            if left is not None and left <= 0:
+            if not watch.silent and time.monotonic() >= until:
                 return
-            readable, _, _ = select.select([watch.ready, self.connection], [], [], left)
+            # A silent watch stands for a dead connection, which doesn't end by itself either.
+            pause = None if watch.silent else max(0, min(until, due) - time.monotonic())
+            readable, _, _ = select.select([watch.ready, self.connection], [], [], pause)
             if watch.ready in readable:
                 watch.ready.recv(4096)
-            if self.connection in readable:  # nothing is due from a client that watches: it has gone
+            if self.connection in readable:  # a client that watches sends nothing: it has gone
                 self.close_connection = True
                 return
 
-
-class SimulatedCluster:
-    """A small Kubernetes cluster in this process, to be used as a context manager."""
-
-    def __init__(self, rules=None, port: int = 0):
-        self.api, self.token = Api(), secrets.token_hex(16)
-        self.api.rules = rules
-        self.requests: list[Request] = []
-        self.faults: list[Fault] = []
-        self.silent = False
-        self._port, self._server = port, None
-
-    def __enter__(self) -> SimulatedCluster:
-        self.api.clock.start()
-        self.serve_again()
-        return self
-
-    def __exit__(self, *error) -> None:
-        self.stop_serving()
-        self.api.clock.stop()
-
-    @property
-    def url(self) -> str:
-        """Where the API is served."""
-        return f"http://127.0.0.1:{self._port}"
-
-    @property
-    def rules(self):
-        """What the service's account may do: (verb, resource) pairs, or a dict of them by namespace; None: all."""
-        return self.api.rules
-
-    @rules.setter
-    def rules(self, rules) -> None:
-        self.api.rules = rules
-
-    @property
-    def digests(self) -> dict[str, str]:
-        """The registry: the digest that an image's tag points to, by the image as it is written."""
-        return self.api.node.digests
-
-    @property
-    def behaviours(self) -> dict[str, str]:
-        """What an image (or a digest) does where its name doesn't say it: crash, oom, missing, and so on."""
-        return self.api.node.behaviours
-
-    def write_kubeconfig(self, path, admin: bool = False) -> None:
-        """Write a kubeconfig of the service's account, or of an admin whom no rule concerns."""
-        user, token = ("admin", "") if admin else ("auto-deployer", f'token: "{self.token}"')
-        Path(path).write_text(KUBECONFIG.format(url=self.url, user=user, token=token))
-
-    def authenticate(self, header: str | None) -> str:
-        """Return who asks: without credentials it is the admin, as tests and kubectl are."""
-        if not header:
-            return "admin"
-        if header == f"Bearer {self.token}":
-            return USER
-        raise ApiError(401, "Unauthorized")
-
-    # What tests do as admin, without HTTP
-
-    def get(self, resource: str, namespace: str, name: str) -> dict | None:
-        """Return a copy of an object, or None."""
-        item = self.api.store.find(resource, namespace, name)
-        return item.copy() if item else None
-
-    def list(self, resource: str, namespace: str = "", labels: str = "", fields: str = "") -> list[dict]:
-        """Return copies of objects."""
-        query = f"?labelSelector={labels}&fieldSelector={fields}"
-        with self.api.store.lock:
-            matches = self.api.matcher(resource, Request("GET", query))
-            return [item.copy() for item in self.api.store.list(resource, namespace) if matches(item)]
-
-    def create(self, resource: str, namespace: str, item: dict) -> dict:
-        """Create an object."""
-        return self._call("POST", resource, namespace, "", item)
-
-    def patch(self, resource: str, namespace: str, name: str, patch: dict | list) -> dict:
-        """Apply a strategic merge patch, or a JSON patch when it is a list."""
-        return self._call("PATCH", resource, namespace, name, patch)
-
-    def delete(self, resource: str, namespace: str, name: str) -> None:
-        """Delete an object and what it owns."""
-        self._call("DELETE", resource, namespace, name, None)
-
-    def _call(self, method: str, resource: str, namespace: str, name: str, body) -> dict:
-        prefix = "/apis/apps/v1" if resource in ("deployments", "replicasets") else "/api/v1"
-        place = f"/namespaces/{namespace}" if namespace else ""
-        kind = {"POST": "json", "PATCH": "json-patch+json" if isinstance(body, list) else "strategic-merge-patch+json"}
-        data = b"" if body is None else json.dumps(body).encode()
-        path = f"{prefix}{place}/{resource}{'/' + name if name else ''}?fieldValidation=Strict"
-        request = Request(method, path, data, "application/" + kind.get(method, "json"))
-        return json.loads(self.api.answer(request)[1])
-
-    def evict(self, namespace: str, name: str) -> None:
-        """Let the node throw a pod out: it stays as Failed, and its ReplicaSet replaces it."""
-        with self.api.store.lock:
-            pod = self.api.store.find("pods", namespace, name)
-            why = "The node was low on resource: memory. Threshold quantity: 100Mi, available: 41Mi. "
-            conditions = [
-                {**c, "status": "False", "reason": "PodFailed"} if c["type"] in ("Ready", "ContainersReady") else c
-                for c in pod["status"].get("conditions", [])
-            ]
-            status = {**pod["status"], "phase": "Failed", "reason": "Evicted", "message": why, "conditions": conditions}
-            self.api.store.write("pods", {**pod, "status": status})
-
-    def set_quota(self, namespace: str, name: str = "tight", pods: int | None = None, deployments: int | None = None):
-        """Limit how many pods or Deployments a namespace may have; None lifts the limit."""
-        limits = {"pods": pods, "count/deployments.apps": deployments}
-        with self.api.store.lock:
-            self.api.quotas[namespace] = {what: (name, n) for what, n in limits.items() if n is not None}
-            for item in self.api.store.list("replicasets", namespace):
-                self.api.controllers._soon(self.api.controllers.sync_replica_set, namespace, item["metadata"]["name"])
-
-    def wait_for(self, condition: Callable[[], object], timeout: float = 10):
-        """Return what condition() returns as soon as it is true, looking again at every change, request and watch."""
-        deadline = time.monotonic() + timeout
-        with self.api.store.changed:
-            while not (result := condition()):
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise TimeoutError(f"not true within {timeout} s")
-                self.api.store.changed.wait(left)
-            return result
-
-    # Faults
-
-    def fail(self, times: int = 1, method: str = "", path: str = "", **how) -> Fault:
-        """Make the next matching requests fail: status (body, headers), drop, delay; or call something before each."""
-        fault = Fault(times, method, path, **how)
-        self.faults.append(fault)
-        return fault
-
-    def note(self, request: Request) -> None:
-        """Log a request."""
-        with self.api.store.changed:
-            self.requests.append(request)
-            self.api.store.changed.notify_all()
-
-    def take_fault(self, request: Request) -> Fault | None:
-        """Return the fault that a request meets, used up by one."""
-        with self.api.store.lock:
-            for fault in self.faults:
-                if fault.matches(request):
-                    fault.times -= 1
-                    return fault
-        return None
-
-    def stop_serving(self) -> None:
-        """Close the port and drop all connections; the cluster itself goes on."""
-        if self._server:
-            self._server.stop()
-            self._server = None
-
-    def serve_again(self) -> None:
-        """Serve, on the same port as before."""
-        self._server = Server(self, self._port)
-        self._port = self._server.server_address[1]
-
-    def expire_history(self) -> None:
-        """Make every resourceVersion handed out so far too old to watch from."""
-        self.api.store.expire()
-
-    def cut_watches(self) -> None:
-        """End every open watch in the middle of a line."""
-        for watch in self._watches():
-            watch.cut = True
-            watch.poke()
-
-    def silence_watches(self, new: bool = False) -> None:
-        """Let every open watch (and new ones too) stay open and say nothing any more."""
-        self.silent = new
-        for watch in self._watches():
-            watch.silent = True
-            watch.poke()
-
-    def _watches(self) -> list[Watch]:
-        with self.api.store.lock:
-            return list(self.api.store.watches)
+    def _next_bookmark(self, until: float) -> float:
+        """Return when the next bookmark is due: regularly, and shortly before the end."""
+        now, last = time.monotonic(), until - LAST_BOOKMARK_SECONDS
+        regular = now + self.cluster.bookmark_seconds
+        return min(regular, last) if last > now else regular
