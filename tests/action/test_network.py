@@ -2,13 +2,14 @@
 
 import os
 import subprocess
+from dataclasses import replace
 
 import pytest
 
 from tests.action.runner import DEPLOY, Gateway, Runner, inputs, needs
 from tests.conftest import deployment
 from tests.service import PASSWORD, free_port, wait_for
-from tests.simulation import node
+from tests.simulation.node import BEHAVIOURS
 
 pytestmark = needs
 
@@ -186,14 +187,13 @@ def test_what_is_no_auto_deployer_is_said_to_be_none(runner, service, gateway):
 
 @pytest.mark.simulated_only
 @pytest.mark.parametrize(
-    ("image", "shown"), [("acme/web:crash", "&lt;b&gt;`bold`"), ("acme/web:missing", "&#60;b&#62;&#96;bold&#96;")]
+    ("image", "shown"), [("acme/web:crash", "&lt;b&gt;`bold`"), ("acme/web:badconfig", "&#60;b&#62;&#96;bold&#96;")]
 )
 def test_nothing_that_comes_from_elsewhere_is_a_command_or_markup(runner, patient_service, monkeypatch, image, shown):
     """Neither a program's log nor a kubelet's message gives commands to the workflow or markup to the summary."""
     hostile = "\n::error::forged\n##[error]forged |</pre><b>`bold`"
-    wait = node.Container._wait
-    monkeypatch.setitem(node.LOGS, "crash", hostile.split("\n"))
-    monkeypatch.setattr(node.Container, "_wait", lambda self, reason, message: wait(self, reason, message + hostile))
+    monkeypatch.setitem(BEHAVIOURS, "crash", replace(BEHAVIOURS["crash"], log=tuple(hostile.split("\n"))))
+    monkeypatch.setitem(BEHAVIOURS, "badconfig", replace(BEHAVIOURS["badconfig"], secret=hostile))
     patient_service.configure("web", deployment(image=image))
     run = runner.run(inputs(patient_service))
     assert run.exit_code == 1
