@@ -75,7 +75,7 @@ class Cluster:
 
     def pages(self, kind: str, namespace: str, name: str | None = None) -> Iterator[dict]:
         """Yield the list of a kind page by page, since a namespace may hold thousands. Raises Expired."""
-        query = _only(name) | {"limit": MAX_PAGE_ITEMS}
+        query = {"limit": MAX_PAGE_ITEMS} | _only(name)
         while True:
             page = self._call("GET", _path(kind, namespace), query)
             yield page

@@ -58,5 +58,6 @@ def _shown(name: str, rollout_id: str | None, seconds: float) -> Response:
 def _required(name: str | None, fields: dict | None = None) -> str:
     # The credentials first: without the right ones, a caller learns nothing about names.
     opened = grants(fields)
+    g.has_token = opened.check_token is not None
     g.deployment = opened.require(name, parts().deployer.configured())
     return g.deployment

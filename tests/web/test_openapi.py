@@ -4,6 +4,7 @@ import ast
 import importlib
 import json
 import re
+from datetime import UTC, datetime, timedelta
 
 import jsonschema
 import pytest
@@ -13,6 +14,8 @@ from flask import request
 from app import create_app
 from errors import Refusal
 from rollout.model import Phase, PodProblem, Replicas, Rollout
+from rollout.record import Record
+from rollout.wording import as_markdown
 from tests.service import ROOT, SOURCES
 from web import parsing
 from web.answers import STATUS_OF
@@ -121,6 +124,49 @@ def test_fields_of_answers(name, model):
     assert set(documented) == answered
 
 
+def test_every_answer_about_a_rollout_has_markdown():
+    about_a_rollout = {"$ref": "#/components/schemas/Rollout"}
+    for name, response in SPEC["components"]["responses"].items():
+        schema = response["content"]["application/json"]["schema"]
+        is_about_one = about_a_rollout in (schema, *schema.get("anyOf", []))
+        assert ("text/markdown" in response["content"]) == is_about_one, name
+
+
+def test_examples_of_markdown():
+    def record(revision: int, **fields: object) -> Record:
+        started = datetime(2026, 11, 22, 20, revision, 3, 123456, tzinfo=UTC)
+        rollout = Rollout(
+            id=started.strftime("%Y%m%dT%H%M%S.%fZ"),
+            deployment="web",
+            namespace="default",
+            image=f"acme/web:{revision}",
+            revision=revision,
+            started_at=started,
+            finished_at=started + timedelta(seconds=4),
+            **fields,
+        )
+        return Record(rollout=rollout, template={}, cause=f"Release {revision} by Jane Doe")
+
+    worked = {"phase": Phase.COMPLETE, "message": "3 pods are ready"}
+    problem = PodProblem(
+        pod="web-7d9c6c8b5f-x2x7k",
+        container="web",
+        reason="CrashLoopBackOff",
+        exit_code=1,
+        message="restarted once",
+        logs=("Traceback (most recent call last):", "KeyError: 'DATABASE_URL'"),
+    )
+    changes = ("image: acme/web:7 -> acme/web:8", "env DATABASE_URL removed")
+    failed = record(8, phase=Phase.FAILED, message="does not start", problems=(problem,), changes=changes)
+    records = {each.rollout.id: each for each in (failed, record(7, **worked), record(6, **worked))}
+    way_back = (
+        'curl --data "{\\"pw\\": \\"$PASSWORD\\", \\"wait\\": true}" https://deploy.example.com/deployment/web/rollback'
+    )
+    for name, each in zip(("Failed", "Complete"), records.values(), strict=False):
+        example = SPEC["components"]["responses"][name]["content"]["text/markdown"]["example"]
+        assert example == as_markdown(each.rollout, records, way_back)
+
+
 def test_phases():
     assert SCHEMAS["Rollout"]["properties"]["phase"]["enum"] == [phase.value for phase in Phase]
 
@@ -177,3 +223,6 @@ def test_answers(client):
         answer = client.ask(method, url, body, password)
         response = resolved(SPEC["paths"][path][method.lower()]["responses"][str(answer.status)])
         validate(answer.json(), response["content"]["application/json"]["schema"])
+        again = client.ask(method, url, body, password | {"Accept": "text/markdown"})
+        response = resolved(SPEC["paths"][path][method.lower()]["responses"][str(again.status)])
+        assert again.headers.get_content_type() in response["content"]
