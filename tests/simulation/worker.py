@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
 MIN_MOUNT_PAUSE, MAX_MOUNT_PAUSE = 0.5, 122  # seconds of a real kubelet before it tries again; doubled each time
-STEP = 0.05  # seconds for each part of what comes before the first container
+STEP = 0.1  # seconds for each part of what comes before the first container: volumes, sandbox
 
 
 class Worker:
