@@ -8,19 +8,8 @@ import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from . import node
 from .clock import now
-from .node import (
-    FOREVER,
-    NO_NAME,
-    NO_PATH,
-    NO_PROGRAM,
-    ROOT_IMAGE,
-    Behaviour,
-    behaviour,
-    full_name,
-    pull_refusal,
-    repository,
-)
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -45,16 +34,16 @@ class Container:
         self.life, self.due = self._live(), 0.0
 
     @property
-    def behaviour(self) -> Behaviour:
+    def behaviour(self) -> node.Behaviour:
         """What the container does. The digest behind a tag is known after the pull."""
-        return behaviour(self.image, self.digest, self.worker.kubelet.behaviours, self.spec.get("command"))
+        return node.behaviour(self.image, self.digest, self.worker.kubelet.behaviours, self.spec.get("command"))
 
     def status(self) -> dict:
         """Return the container's part of the pod's status."""
         status = {"name": self.name, "state": self.state, "lastState": self.last, "ready": self.ready}
         status |= {"restartCount": self.restarts, "image": self.image, "imageID": "", "started": self.started}
         if self.id:
-            status |= {"image": full_name(self.image), "imageID": f"{repository(self.image)}@{self.digest}"}
+            status |= {"image": node.full_name(self.image), "imageID": f"{node.repository(self.image)}@{self.digest}"}
             status |= {"containerID": self.id}
         return status
 
@@ -87,25 +76,26 @@ class Container:
 
     def _pull(self) -> Iterator[float]:
         """Pull the image, unless the node may use the one that it has."""
-        images, back_off, text = self.worker.kubelet.images, MIN_BACK_OFF, f'Back-off pulling image "{self.image}"'
+        images, pulling = self.worker.kubelet.images, f'pulling image "{self.image}"'
         if self.spec.get("imagePullPolicy") == "IfNotPresent" and self.image in images:
             self.digest = images[self.image]
             present = f'Container image "{self.image}" already present on machine and can be accessed by the pod'
             self._event("Normal", "Pulled", present)
             return
-        self._event("Normal", "Pulling", f'Pulling image "{self.image}"')
-        while why := pull_refusal(self.image, self.behaviour):
+        self._event("Normal", "Pulling", f"P{pulling[1:]}")
+        back_off = MIN_BACK_OFF
+        while why := node.pull_refusal(self.image, self.behaviour):
             self._event("Warning", "Failed", f'Failed to pull image "{self.image}": {why}')
             self._event("Warning", "Failed", "Error: ErrImagePull")
             self._wait("ErrImagePull", why)
             yield self._paced(SYNC)
-            self._event("Normal", "BackOff", text)
+            self._event("Normal", "BackOff", f"Back-off {pulling}")
             self._event("Warning", "Failed", "Error: ImagePullBackOff")
             yield self._paced(MIN_BACK_OFF)
-            self._wait("ImagePullBackOff", f"{text}: ErrImagePull: {why}")
+            self._wait("ImagePullBackOff", f"Back-off {pulling}: ErrImagePull: {why}")
             yield self._paced(back_off)
             back_off = min(back_off * 2, MAX_BACK_OFF)
-            self._event("Normal", "Pulling", f'Pulling image "{self.image}"')
+            self._event("Normal", "Pulling", f"P{pulling[1:]}")
         took = f"{random.randint(20, 900)}ms"
         text = (
             f'Successfully pulled image "{self.image}" in {took} ({took} including waiting). Image size: 1085092 bytes.'
@@ -119,11 +109,11 @@ class Container:
             return f'secret "{self.behaviour.secret}" not found'
         sources = [*self.spec.get("envFrom", ()), *(item.get("valueFrom", {}) for item in self.spec.get("env", ()))]
         for key, source in (pair for item in sources for pair in item.items()):
-            if key.endswith("Ref") and source.get("name") == NO_NAME and not source.get("optional"):
-                return f'{"secret" if key.startswith("secret") else "configmap"} "{NO_NAME}" not found'
+            if key.endswith("Ref") and source.get("name") == node.NO_NAME and not source.get("optional"):
+                return f'{"secret" if key.startswith("secret") else "configmap"} "{node.NO_NAME}" not found'
         pod = self.worker.item
         rights = pod["spec"].get("securityContext", {}) | self.spec.get("securityContext", {})
-        if rights.get("runAsNonRoot") and not rights.get("runAsUser") and ROOT_IMAGE in self.image:
+        if rights.get("runAsNonRoot") and not rights.get("runAsUser") and node.ROOT_IMAGE in self.image:
             why = f'(pod: "{self.worker.title}", container: {self.name})'
             return f"container has runAsNonRoot and image will run as root {why}"
         return ""
@@ -134,7 +124,7 @@ class Container:
             self.last, self.restarts = self.ended, self.restarts + 1
         self.id, program = "containerd://" + os.urandom(32).hex(), self.spec.get("command", [""])[0]
         self._event("Normal", "Created", "Container created")
-        if program.startswith(NO_PROGRAM):
+        if program.startswith(node.NO_PROGRAM):
             why = f'{RUNC}exec: "{program}": stat {program}: no such file or directory'
             self._event("Warning", "Failed", f"Error: {why}")
             self.logs = {self.id: []}
@@ -176,10 +166,10 @@ class Container:
         if not init:
             return (yield from self._serve())
         if not self.sidecar:
-            yield FOREVER if does.hangs else does.ready_after or 0.1
+            yield node.FOREVER if does.hangs else does.ready_after or 0.1
             self.finish(0, "Completed")
             self.ready = self.done = True
-        yield FOREVER
+        yield node.FOREVER
 
     def _serve(self) -> Iterator[float]:
         """Run until a probe kills the container; return True then."""
@@ -191,7 +181,7 @@ class Container:
                 yield pause
             self.ready = True
         if not refusals:
-            yield FOREVER
+            yield node.FOREVER
         probe = {"periodSeconds": 10, **self.spec.get(f"{killer or 'readiness'}Probe", {})}
         for times in itertools.count(1):
             yield self._paced(probe["periodSeconds"] if times > 1 else min(1, probe["periodSeconds"]))
@@ -208,9 +198,9 @@ class Container:
         found = {
             name: "statuscode: 404"
             for name in ("startup", "liveness", "readiness")
-            if self.spec.get(f"{name}Probe", {}).get("httpGet", {}).get("path") == NO_PATH
+            if self.spec.get(f"{name}Probe", {}).get("httpGet", {}).get("path") == node.NO_PATH
         }
-        if self.behaviour.ready_after == FOREVER:
+        if self.behaviour.ready_after == node.FOREVER:
             found["readiness"] = "statuscode: 503"
         return {"startup": found["startup"]} if "startup" in found else found
 

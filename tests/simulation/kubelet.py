@@ -11,7 +11,7 @@ from .clock import Clock, now
 from .node import behaviour
 from .refusals import ApiError
 from .store import Object, Store
-from .worker import Worker
+from .worker import Worker, condition
 
 NODE, NODE_CPUS = "node-1", 16
 UNSCHEDULABLE = (
@@ -55,11 +55,8 @@ class Kubelet:
             self.clock.after(0, ("stop", uid), self.workers[uid].stop)
 
     def _fits(self, container: dict) -> bool:
-        requests = container["resources"].get("requests", {})
-        return (
-            behaviour(container["image"], "", self.behaviours).fits
-            and parse_quantity(requests.get("cpu", 0)) <= NODE_CPUS
-        )
+        asked = container["resources"].get("requests", {}).get("cpu", 0)
+        return behaviour(container["image"], "", self.behaviours).fits and parse_quantity(asked) <= NODE_CPUS
 
     def _schedule(self, pod: Object) -> None:
         """Bind a new pod to the node, if it fits."""
@@ -68,15 +65,13 @@ class Kubelet:
             if not pod:
                 return
             meta, fits = pod["metadata"], all(map(self._fits, pod["spec"]["containers"]))
-            condition = {"type": "PodScheduled", "observedGeneration": meta["generation"], "status": str(fits)}
-            condition |= {"lastProbeTime": None, "lastTransitionTime": now()}
+            why_not = None if fits else {"reason": "Unschedulable", "message": UNSCHEDULABLE}
+            status = {**pod["status"], "conditions": [condition(pod, "PodScheduled", why_not)]}
             if not fits:
-                condition |= {"reason": "Unschedulable", "message": UNSCHEDULABLE}
-                self.store.write("pods", {**pod, "status": {**pod["status"], "conditions": [condition]}})
+                self.store.write("pods", {**pod, "status": status})
                 self.record(pod, "default-scheduler", "Warning", "FailedScheduling", UNSCHEDULABLE)
                 return
-            spec, status = {**pod["spec"], "nodeName": NODE}, {**pod["status"], "conditions": [condition]}
-            pod = self.store.write("pods", {**pod, "spec": spec, "status": status})
+            pod = self.store.write("pods", {**pod, "spec": {**pod["spec"], "nodeName": NODE}, "status": status})
             where = f"Successfully assigned {meta['namespace']}/{meta['name']} to {NODE}"
             self.record(pod, "default-scheduler", "Normal", "Scheduled", where)
             worker = self.workers[meta["uid"]] = Worker(self, pod)
@@ -99,17 +94,10 @@ class Kubelet:
             if component == "kubelet":
                 event |= {"source": {"component": component, "host": NODE}, "reportingInstance": NODE, "count": 1}
                 event |= {"firstTimestamp": now(), "lastTimestamp": now(), "eventTime": None}
-            else:  # the scheduler writes events as the newer API has them: their time is in eventTime
-                event |= {
-                    "source": {},
-                    "firstTimestamp": None,
-                    "lastTimestamp": None,
-                    "eventTime": now().replace("Z", ".000000Z"),
-                }
-                event |= {
-                    "action": "Binding" if type == "Normal" else "Scheduling",
-                    "reportingInstance": f"{component}-{NODE}",
-                }
+            else:  # the scheduler writes in the newer API's form, in which eventTime is the time
+                event |= {"source": {}, "firstTimestamp": None, "lastTimestamp": None}
+                event |= {"eventTime": f"{now()[:-1]}.000000Z", "reportingInstance": f"{component}-{NODE}"}
+                event["action"] = "Binding" if type == "Normal" else "Scheduling"
             self.store.add("events", event | {"reportingComponent": component})
 
     def evict(self, namespace: str, name: str) -> None:
@@ -125,9 +113,9 @@ class Kubelet:
 
     def drain(self, pod: Object) -> None:
         """Say of a pod that the eviction API evicts it."""
-        condition = {"type": "DisruptionTarget", "status": "True", "lastProbeTime": None, "lastTransitionTime": now()}
-        condition |= {"reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting"}
-        status = {**pod["status"], "conditions": [condition, *pod["status"].get("conditions", ())]}
+        target = {"type": "DisruptionTarget", "status": "True", "lastProbeTime": None, "lastTransitionTime": now()}
+        target |= {"reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting"}
+        status = {**pod["status"], "conditions": [target, *pod["status"].get("conditions", ())]}
         self.store.write("pods", {**pod, "status": status})
 
     def log(self, pod: Object, name: str, previous: bool) -> list[str] | str:

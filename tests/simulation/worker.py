@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import time
 from collections.abc import Iterator
@@ -21,6 +20,15 @@ MIN_MOUNT_PAUSE, MAX_MOUNT_PAUSE = 0.5, 122  # seconds of a real kubelet before 
 STEP = 0.1  # seconds for each part of what comes before the first container: volumes, sandbox
 
 
+def condition(pod: Object, type: str, why_not: dict[str, str] | None) -> dict:
+    """Return a pod's condition. It keeps its time as long as its status stays."""
+    status = "True" if why_not is None else "False"
+    old = next((item for item in pod["status"].get("conditions", ()) if item["type"] == type), None)
+    since = old["lastTransitionTime"] if old and old["status"] == status else now()
+    condition = {"type": type, "observedGeneration": pod["metadata"]["generation"], "status": status}
+    return condition | {"lastProbeTime": None, "lastTransitionTime": since} | (why_not or {})
+
+
 class Worker:
     """What the kubelet does for one pod."""
 
@@ -31,28 +39,40 @@ class Worker:
         self.inits = [Container(self, spec, "initContainers") for spec in item["spec"].get("initContainers", ())]
         self.containers = [Container(self, spec, "containers") for spec in item["spec"]["containers"]]
         self.started, self.ip = now(), f"10.0.{random.randint(0, 255)}.{random.randint(1, 254)}"
-        self.has_sandbox, self.life, self.due = False, self._set_up(), 0.0
+        self.has_sandbox = self.is_set_up = False
+        self.life, self.due = self._set_up(), 0.0
 
     def event(self, type: str, reason: str, message: str, path: str = "") -> None:
         """Write one of the kubelet's events."""
         self.kubelet.record(self.item, "kubelet", type, reason, message, path)
 
     def _set_up(self) -> Iterator[float]:
-        """Mount the volumes and start the sandbox: no container begins before."""
+        """Mount the volumes and start the sandbox."""
         yield STEP
-        for times in itertools.count():
-            for volume in self.item["spec"].get("volumes", ()):
-                sources = (volume.get("configMap", {}).get("name"), volume.get("secret", {}).get("secretName"))
-                if NO_NAME in sources:
-                    what = f'{"configmap" if sources[0] else "secret"} "{NO_NAME}" not found'
-                    text = f'MountVolume.SetUp failed for volume "{volume["name"]}" : {what}'
-                    self.event("Warning", "FailedMount", text)
-                    break
-            else:
-                break
-            yield min(MIN_MOUNT_PAUSE * 2**times, MAX_MOUNT_PAUSE) / self.kubelet.speed
+        pause = MIN_MOUNT_PAUSE
+        while problem := self._mount_problem():
+            self.event("Warning", "FailedMount", problem)
+            yield pause / self.kubelet.speed
+            pause = min(pause * 2, MAX_MOUNT_PAUSE)
         self.has_sandbox = True
         yield STEP
+        self.is_set_up = True
+        yield FOREVER
+
+    def _mount_problem(self) -> str:
+        for volume in self.item["spec"].get("volumes", ()):
+            for kind, key in (("configMap", "name"), ("secret", "secretName")):
+                if volume.get(kind, {}).get(key) == NO_NAME:
+                    why = f'{kind.lower()} "{NO_NAME}" not found'
+                    return f'MountVolume.SetUp failed for volume "{volume["name"]}" : {why}'
+        return ""
+
+    def _begun(self) -> list[Worker | Container]:
+        """Return whose life goes on: the pod's own, then one init container after the other, then the containers."""
+        if not self.is_set_up:
+            return [self]
+        waiting = next((container for container in self.inits if not container.done), None)
+        return self.inits[: self.inits.index(waiting) + 1] if waiting else self.inits + self.containers
 
     def step(self) -> None:
         """Let everything whose time has come go on, and report."""
@@ -60,20 +80,12 @@ class Worker:
             current = self.kubelet.current(self.item)
             if not current or "deletionTimestamp" in current["metadata"] or current["status"]["phase"] == "Failed":
                 return
-            self.item = current
-            waiting = next((container for container in self.inits if not container.done), None)
-            begun = self.inits[: self.inits.index(waiting) + 1] if waiting else self.inits + self.containers
-            if self.life and self.due <= time.monotonic():
-                pause = next(self.life, None)
-                self.life, self.due = (self.life, time.monotonic() + pause) if pause else (None, 0)
-            if self.life:
-                begun = [self]
-            for container in begun:
-                if container is not self and container.due <= time.monotonic():
-                    container.due = time.monotonic() + next(container.life)
+            self.item, begun = current, self._begun()
+            for one in begun:
+                if one.due <= time.monotonic():
+                    one.due = time.monotonic() + next(one.life)
             self._report()
-            next_begins = waiting is not None and waiting.done
-            due = 0 if next_begins else min(container.due for container in begun) - time.monotonic()
+            due = min(one.due for one in begun) - time.monotonic() if begun == self._begun() else 0
             if due < FOREVER:
                 self.kubelet.clock.after(max(due, 0), ("pod", self.uid), self.step)
 
@@ -95,7 +107,7 @@ class Worker:
         others = [c for c in self.item["status"].get("conditions", ()) if c["type"] not in CONDITIONS]
         status = {"observedGeneration": self.item["metadata"]["generation"]}
         status["phase"] = phase or ("Running" if all(item.id for item in self.containers) else "Pending")
-        status["conditions"] = others + [self._condition(type, false.get(type)) for type in CONDITIONS]
+        status["conditions"] = others + [condition(self.item, type, false.get(type)) for type in CONDITIONS]
         if phase == "Succeeded":
             next(c for c in status["conditions"] if c["type"] == "Initialized").update(over)
         status |= {"hostIP": "127.0.0.1", "podIP": self.ip, "podIPs": [{"ip": self.ip}], "startTime": self.started}
@@ -105,14 +117,6 @@ class Worker:
         status["containerStatuses"] = [item.status() for item in by_name]
         if status != self.item["status"]:
             self.item = self.kubelet.store.write("pods", {**self.item, "status": status})
-
-    def _condition(self, type: str, why_not: dict[str, str] | None) -> dict:
-        """Return a condition that keeps its time as long as its status stays."""
-        status = "True" if why_not is None else "False"
-        old = next((item for item in self.item["status"].get("conditions", ()) if item["type"] == type), None)
-        since = old["lastTransitionTime"] if old and old["status"] == status else now()
-        condition = {"type": type, "observedGeneration": self.item["metadata"]["generation"], "status": status}
-        return condition | {"lastProbeTime": None, "lastTransitionTime": since} | (why_not or {})
 
     def stop(self) -> None:
         """Stop the containers, and then remove the pod."""
