@@ -133,7 +133,8 @@ def read_manifests(directory: Path) -> list[Deployment]:
 @contextmanager
 def simulated_cluster(kubeconfig: Path, deployments: list[Deployment]) -> Iterator[str]:
     """Simulate a cluster that has the namespaces of these deployments; give the URL of its API."""
-    with SimulatedCluster() as cluster:
+    # At a real kubelet's pace, so that what is seen here is what a real cluster shows.
+    with SimulatedCluster(speed=1) as cluster:
         for namespace in {each.namespace for each in deployments}:
             if not cluster.get("namespaces", "", namespace):
                 item = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}

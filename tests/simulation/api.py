@@ -115,6 +115,8 @@ class Api:
         """Return a container's log."""
         query = request.query
         lines = self.kubelet.log(self.existing(request), query.get("container", ""), query.get("previous") == "true")
+        if isinstance(lines, str):
+            return lines
         if "tailLines" in query:
             lines = lines[max(0, len(lines) - int(query["tailLines"])) :]
         text = "".join(line + "\n" for line in lines)

@@ -128,6 +128,12 @@ class SimulatedCluster:
         """Let the kubelet evict a pod."""
         self.api.kubelet.evict(namespace, name)
 
+    def drain(self, namespace: str, name: str) -> None:
+        """Evict a pod by the eviction API, as `kubectl drain` does: it is deleted, and replaced."""
+        with self.api.store.lock:
+            self.api.kubelet.drain(self.api.store.find("pods", namespace, name))
+            self.delete("pods", namespace, name)
+
     def set_quota(self, namespace: str, name: str = "tight", pods: int | None = None, deployments: int | None = None):
         """Limit how many pods or Deployments a namespace may have; None lifts the limit."""
         limits = {"pods": pods, "count/deployments.apps": deployments}

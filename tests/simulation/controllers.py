@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .clock import Clock, age, now, random_letters
-from .deployments import sync_deployment
+from .deployments import ENDED, sync_deployment
 from .refusals import ApiError
 from .store import Object, Store
 
@@ -54,7 +54,7 @@ class Controllers:
         """Delete an object. A running pod with a grace period is only marked: the kubelet stops it."""
         item = self.store.find(resource, namespace, name)
         grace = item["spec"]["terminationGracePeriodSeconds"] if resource == "pods" else 0
-        if not grace or not item["spec"].get("nodeName") or item["status"]["phase"] == "Failed":
+        if not grace or not item["spec"].get("nodeName") or item["status"]["phase"] in ENDED:
             self.store.remove(resource, namespace, name)
         elif "deletionTimestamp" not in item["metadata"]:
             meta = {**item["metadata"], "deletionTimestamp": now(grace), "deletionGracePeriodSeconds": grace}
@@ -71,7 +71,7 @@ def ready_since(pod: dict) -> str | None:
 
 
 def _active(pod: dict) -> bool:
-    return pod["status"]["phase"] != "Failed" and "deletionTimestamp" not in pod["metadata"]
+    return pod["status"]["phase"] not in ENDED and "deletionTimestamp" not in pod["metadata"]
 
 
 def _rank(pod: dict) -> tuple:
@@ -123,7 +123,8 @@ def _report(controllers: Controllers, item: Object, alive: list[Object], failure
     counts = {"fullyLabeledReplicas": len(alive), "readyReplicas": len(ready)}
     counts |= {"availableReplicas": len(ready) - len(waiting)}
     status = {"replicas": len(alive)} | {key: count for key, count in counts.items() if count}
-    status["terminatingReplicas"] = sum("deletionTimestamp" in pod["metadata"] for pod in owned)
+    ending = [pod for pod in owned if "deletionTimestamp" in pod["metadata"]]
+    status["terminatingReplicas"] = sum(pod["status"]["phase"] not in ENDED for pod in ending)
     status["observedGeneration"] = item["metadata"]["generation"]
     if failure:
         condition = {"type": "ReplicaFailure", "status": "True", "lastTransitionTime": now()}

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 PREFIX = "deployment.kubernetes.io/"
 REVISION, DESIRED, MAXIMUM = PREFIX + "revision", PREFIX + "desired-replicas", PREFIX + "max-replicas"
+ENDED = ("Succeeded", "Failed")  # phases of a pod that is over
 NOT_COPIED = {REVISION, DESIRED, MAXIMUM, "kubectl.kubernetes.io/last-applied-configuration"}
 
 
@@ -166,7 +167,7 @@ class Step:
         for item in self.old:
             self._resize(item, 0)
         pods = [pod for item in self.old for pod in self.store.owned_by(item, "pods")]
-        return any(pod["status"]["phase"] != "Failed" for pod in pods)
+        return any(pod["status"]["phase"] not in ENDED for pod in pods)
 
     def condition(self, type: str, status: str, reason: str, message: str, moved: bool = False) -> None:
         """Set a condition. It keeps its times while nothing of it changes, unless the rollout moved."""
