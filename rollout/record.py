@@ -67,7 +67,9 @@ def new_record(
     record = foreign_record(live, rollout_id, time_of(rollout_id), image)
     rollout, is_rollback = record.rollout.replace(rolled_back_to=rolled_back_to), rolled_back_to is not None
     if is_rollback:
-        rollout = rollout.replace(message=f"the rollback to revision {rolled_back_to} has begun; {rollout.message}")
+        rollout = rollout.replace(
+            message=f"the rollback to revision {rolled_back_to} has begun; Kubernetes rolls it out now"
+        )
     return record.replace(rollout=rollout, rollback_on_failure=rollback_on_failure, is_rollback=is_rollback)
 
 

@@ -64,6 +64,49 @@ def test_a_patch_replaces_the_spec_but_keeps_replicas_that_the_manifest_does_not
     assert sent(read(changed("spec:\n  sel", "spec:\n  replicas: 0\n  sel")), live())["spec"]["replicas"] == 0
 
 
+# Old pods stay until the new ones have settled
+
+PROBE = "readinessProbe: {httpGet: {path: /, port: 80}}"
+PROBED = changed("          image: acme/web:1\n", f"          image: acme/web:1\n          {PROBE}\n")
+ONE_OF_TWO_PROBED = PROBED + "        - name: proxy\n          image: envoy:1\n"
+
+
+def with_spec(line, manifest=MANIFEST):
+    return manifest.replace("spec:\n  selector:", f"spec:\n  {line}\n  selector:")
+
+
+@pytest.mark.parametrize("live_one", [None, live(), live(minReadySeconds=3)], ids=["new", "live", "live with a number"])
+@pytest.mark.parametrize(
+    ("manifest", "settle_seconds", "expected"),
+    [
+        (MANIFEST, 10, 10),
+        (ONE_OF_TWO_PROBED, 10, 10),
+        (with_spec("progressDeadlineSeconds: 11"), 10, 10),
+        # A probe tells Kubernetes when a pod is ready.
+        (PROBED, 10, None),
+        # The manifest's own number counts, also 0.
+        (with_spec("minReadySeconds: 3"), 10, 3),
+        (with_spec("minReadySeconds: 0"), 10, 0),
+        # Kubernetes wants a deadline that is longer: it would give up before a pod is available.
+        (with_spec("progressDeadlineSeconds: 10"), 10, None),
+        (MANIFEST, 600, None),
+        (MANIFEST, 0, None),
+    ],
+)
+def test_without_a_readiness_probe_old_pods_stay_for_the_settling_time(
+    read, manifest, settle_seconds, expected, live_one
+):
+    spec = sent(read(manifest), live_one, settle_seconds)["spec"]
+    assert spec.get("minReadySeconds") == expected
+
+
+def test_a_manifest_without_spec_leaves_min_ready_seconds_alone(read):
+    assert "minReadySeconds" not in sent(read(WITHOUT_SPEC), live(), 10)["spec"]
+
+
+# Images
+
+
 @pytest.mark.parametrize(
     ("written", "image"),
     [

@@ -61,9 +61,9 @@ def in_container(yaml):
     return MANIFEST + f"          {yaml}\n"
 
 
-def sent(manifest, live=None, **fields):
+def sent(manifest, live=None, settle_seconds=0, **fields):
     """Return what goes to the API server, as JSON."""
-    body = build(manifest, Signal(**fields), NEW_ID, live)
+    body = build(manifest, Signal(**fields), NEW_ID, live, settle_seconds)
     return body if isinstance(body, dict) else body.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 

@@ -108,3 +108,21 @@ def test_a_rollback_is_never_rolled_back_automatically(automatic, cluster):
         assert phases(automatic.show()) == ["failed", "complete", "complete", "complete"]
     finally:
         cluster.simulation.behaviours.clear()
+
+
+def test_a_rollback_after_an_automatic_one_asks_for_a_revision(services, cluster):
+    service = services(SETTLE_SECONDS="0")
+    service.reset(cluster.namespace)
+    for image in ("acme/web:1", "acme/web:2"):
+        assert service.deploy(image=image).status == 200
+    service.deploy(image="acme/web:missing", rollback_on_failure=True)
+    assert service.show(wait=20).json()["rolled_back_to"] == 2
+    refused = service.roll_back()
+    assert (refused.status, refused.json()["reason"]) == (409, "AlreadyRolledBack")
+    assert "revision 3 has failed and is rolled back to revision 2 already" in refused.json()["error"]
+    assert refused.json()["error"].endswith('choose with "revision": 1')
+    assert cluster.get()["metadata"]["annotations"]["auto-deployer/rolled-back-to"] == "2"
+    chosen = service.roll_back(revision=1)
+    assert (chosen.status, chosen.json()["rolled_back_to"]) == (200, 1)
+    # The automatic rollback isn't the newest any more: from here a rollback without a number goes back one step.
+    assert service.roll_back().status == 200

@@ -49,6 +49,8 @@ def test_a_rollback_in_text_and_without_wait(service):
     service.deploy(image="acme/web:2")
     answer = service.post("/deployment/web/rollback", {"pw": PASSWORD})
     assert (answer.status, answer.text.split()[0].rstrip(":")) == (200, "ok")
+    # It has only begun.
+    assert answer.text.splitlines()[1:] == ["the rollback to revision 1 has begun; Kubernetes rolls it out now"]
     ended = service.show(accept="text/plain", wait=True)
     assert (ended.status, ended.text.split()[0].rstrip(":")) == (200, "ok")
     assert "rolled back to revision 1" in ended.text
