@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from kubernetes.client import V1Deployment
 
-from errors import BadRequest, NotFound, OtherImage
+from errors import NotFound, OtherImage
 from manifest.annotations import CHANGE_CAUSE, RESTARTED_AT, ROLLED_BACK_TO, UNPINNED, annotations_of
 from manifest.files import Manifest
 from manifest.image_reference import ImageReference, repository_of
@@ -41,7 +41,7 @@ def build(
 ) -> V1Deployment | dict:
     """Make the V1Deployment to create when `live` is None, else the patch for the live Deployment.
 
-    Raises BadRequest or OtherImage when the signal's image can't be used, and NotFound when there is no live Deployment
+    Raises OtherImage when no container runs the signal's repository, and NotFound when there is no live Deployment
     and the manifest has no spec to create it from. `settle_seconds` is the settling time.
     """
     if manifest.body is None:
@@ -138,14 +138,11 @@ def _patch_without_spec(manifest: Manifest, signal: Signal, rollout_id: str, liv
 def _containers_to_change(signal: Signal, template: dict, deployment: str) -> list[dict]:
     """Return the containers that run an image of the same repository as the signal's; none if it has no image.
 
-    Raises BadRequest when the signal's image is no image, and OtherImage when no container runs its repository.
+    Raises OtherImage when no container runs its repository.
     """
     if signal.image is None:
         return []
-    try:
-        repository = ImageReference.parse(signal.image).repository
-    except ValueError as error:
-        raise BadRequest(f"image: {error}") from None
+    repository = ImageReference.parse(signal.image).repository
     found = [each for each in containers(template) if repository_of(each["image"]) == repository]
     if not found:
         repositories = (repository_of(each["image"]) for each in containers(template))

@@ -126,9 +126,10 @@ def write_access_line(response: Response) -> Response:
     response.headers["X-Request-ID"] = g.request_id
     if request.method == "POST":
         parts().metrics.signals.labels(g.get("deployment", ""), str(status)).inc()
+    path = request.path
     # The path of a webhook ends in its token. A path that no route has may be a webhook's with a slip in it.
-    secret = r"(?is)(dockerhub).+" if request.url_rule else r"(?s)^(/*[^/]*)/.+"
-    path = re.sub(secret, r"\1/…", request.path)
+    if request.url_rule is None or "token" in request.view_args or "dockerhub" in path.lower():
+        path = re.sub(r"(?s)^(/*[^/]*)/.+", r"\1/…", path)
     level = logging.WARNING if status >= 500 else logging.INFO
     if path in ("/healthz", "/readyz") and status == 200:
         level = logging.DEBUG  # The kubelet's probes come several times a minute, and would bury the other lines.

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, InstanceOf, PlainValidator, Posi
 
 from deployment_spec import Signal
 from errors import BadRequest, LengthRequired, TooLarge
+from manifest.image_reference import ImageReference
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_CAUSE_CHARACTERS = 256
@@ -42,6 +43,14 @@ def _plain_text(cause: str) -> str | None:
     return cause.strip() or None
 
 
+def _image(text: str) -> str:
+    try:
+        ImageReference.parse(text)
+    except ValueError as error:
+        raise BadRequest(f"image: {error}") from None
+    return text
+
+
 class RollbackFields(BaseModel, strict=True):
     """The fields of a rollback. One that is missing is None; a sender's null is refused."""
 
@@ -54,7 +63,7 @@ class RollbackFields(BaseModel, strict=True):
 class DeployFields(BaseModel, strict=True):
     """The fields of a deploy; it ignores others, since senders add their own."""
 
-    image: InstanceOf[str] = None
+    image: Annotated[InstanceOf[str], AfterValidator(_image)] = None
     cause: Annotated[InstanceOf[str], AfterValidator(_plain_text)] = None
     dry_run: bool = False
     wait: Annotated[float, PlainValidator(wait_seconds)] = 0

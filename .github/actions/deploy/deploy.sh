@@ -97,6 +97,7 @@ tell() {
   phase=$(field .phase) words=$(gist)
   printf '%s=%s\n' id "$id" phase "$phase" revision "$(field .revision)" digest "$(field .digest)" \
     rolled-back-to "$(field .rolled_back_to)" >>"${GITHUB_OUTPUT:-/dev/null}"
+  # auto-deployer's rollout/wording.py writes both.
   if ask_again text/plain && words=$(cat "$work/body") && ask_again text/markdown; then
     cat "$work/body" >>"${GITHUB_STEP_SUMMARY:-/dev/null}"
   else
