@@ -1,5 +1,7 @@
 """Counts, for Prometheus."""
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 from rollout.model import Rollout
@@ -11,31 +13,16 @@ class Metrics:
     def __init__(self) -> None:
         disable_created_metrics()  # A second series for each, with nothing but its birthday.
         self._registry = CollectorRegistry()
-        self.signals = Counter(
-            "auto_deployer_signals",
-            "Signals by deployment and status of the answer",
-            ["deployment", "status"],
-            registry=self._registry,
-        )
-        self.rollouts = Counter(
-            "auto_deployer_rollouts",
-            "Rollouts that have ended, by deployment and phase",
-            ["deployment", "phase"],
-            registry=self._registry,
-        )
-        self.durations = Histogram(
-            "auto_deployer_rollout_duration_seconds",
-            "Time from the signal to the verdict",
-            ["deployment"],
-            buckets=(5, 10, 15, 20, 30, 45, 60, 120, 300, 600, 1200),
-            registry=self._registry,
-        )
-        self.rollbacks = Counter(
-            "auto_deployer_rollbacks", "Rollbacks, asked for or not", ["deployment"], registry=self._registry
-        )
-        self.followed = Gauge(
-            "auto_deployer_rollouts_followed", "Rollouts being followed at the moment", registry=self._registry
-        )
+        counter, of = partial(Counter, registry=self._registry), ["deployment"]
+        signals = "Signals by deployment and status of the answer"
+        self.signals = counter("auto_deployer_signals", signals, [*of, "status"])
+        self.rollouts = counter("auto_deployer_rollouts", "Rollouts that have ended, by phase", [*of, "phase"])
+        self.rollbacks = counter("auto_deployer_rollbacks", "Rollbacks, asked for or not", of)
+        duration, seconds = "Time from the signal to the verdict", (5, 10, 15, 20, 30, 45, 60, 120, 300, 600, 1200)
+        name = "auto_deployer_rollout_duration_seconds"
+        self.durations = Histogram(name, duration, of, buckets=seconds, registry=self._registry)
+        followed = "Rollouts being followed at the moment"
+        self.followed = Gauge("auto_deployer_rollouts_followed", followed, registry=self._registry)
 
     def count(self, deployment: str, rollout: Rollout) -> None:
         """Count a rollout that has ended."""

@@ -67,15 +67,10 @@ def _delivered(apprise: object, url: str, title: str, text: str, kind: object) -
 def write_event(cluster: Cluster, rollout: Rollout, uid: str, reason: str, message: str) -> None:
     """Write an Event about the Deployment with this uid; an error of the API is only logged."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    about = {"apiVersion": "apps/v1", "kind": "Deployment", "name": rollout.deployment, "namespace": rollout.namespace}
     event = {
         "metadata": {"generateName": f"{rollout.deployment}.", "namespace": rollout.namespace},
-        "involvedObject": {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "name": rollout.deployment,
-            "namespace": rollout.namespace,
-            "uid": uid,
-        },
+        "involvedObject": about | {"uid": uid},
         "type": "Warning" if rollout.phase is Phase.FAILED else "Normal",
         "reason": reason,
         "message": message[:MAX_EVENT_CHARACTERS],

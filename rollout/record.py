@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import AwareDatetime, Field
 
 from manifest.annotations import CHANGE_CAUSE, annotations_of
-from manifest.pod_template import image_of, pinned, rollout_id_of, time_of, without_own_annotations
+from manifest.pod_template import comparable, image_of, rollout_id_of, time_of
 from rollout.model import WITH_UNKNOWN, Frozen, Phase, PodProblem, Rollout
 
 MAX_DIAGNOSIS_CHARACTERS = 4096
@@ -89,7 +89,7 @@ def parse(key: str, text: str) -> Record:
         raise ValueError("it is another rollout's, or has ended at no time")
     try:
         # Every use of a template must work with this one, which another client may have written.
-        without_own_annotations(pinned(record.template, record.digests))
+        comparable(record.template, record.digests)
         image_of(record.template, None).partition("@")
     except (AttributeError, LookupError, TypeError) as error:
         raise ValueError(f"its template can't be used: {type(error).__name__}") from None

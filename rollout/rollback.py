@@ -8,14 +8,7 @@ from cluster.api import Cluster
 from cluster.snapshot import Snapshot, owner_uid, revision_of
 from errors import Conflict, NotFound
 from manifest.files import Manifest
-from manifest.pod_template import (
-    new_rollout_id,
-    pinned,
-    rollout_id_of,
-    running_digests,
-    without_hash,
-    without_own_annotations,
-)
+from manifest.pod_template import comparable, new_rollout_id, rollout_id_of, running_digests, without_hash
 from rollout.record import Records
 
 
@@ -71,18 +64,18 @@ def choose_target(records: Records, snapshot: Snapshot, revision: int | None = N
     known = records.get(rollout_id_of(live) or "")
     if known and known.template != live:
         known = None  # `kubectl set image` keeps the rollout id.
-    running = _comparable(live, known.digests if known else {})
+    running = comparable(live, known.digests if known else {})
     if revision is not None:
         record = next((each for each in records.values() if each.rollout.revision == revision), None)
         if record is None:
             recorded = ", ".join(str(each.rollout.revision) for each in records.values() if each.rollout.revision)
             raise NothingToRollBackTo(f"revision {revision} isn't recorded; recorded are: {recorded or 'none'}")
-        if _comparable(record.template, record.digests) == running:
+        if comparable(record.template, record.digests) == running:
             raise NothingToRollBackTo(f"revision {revision} is what runs")
         return Target(record.template, record.digests, revision)
     for record in records.values():
         before = known is None or record.rollout.id < known.rollout.id
-        if record.worked and before and _comparable(record.template, record.digests) != running:
+        if record.worked and before and comparable(record.template, record.digests) != running:
             return Target(record.template, record.digests, record.rollout.revision)
     return _previous_replicaset(records, snapshot, running, automatic)
 
@@ -120,14 +113,10 @@ def _previous_replicaset(records: Records, snapshot: Snapshot, running: dict, on
         ran, mixed = running_digests(template, snapshot.pods_of(replicaset))
         serving = replicaset.get("status", {}).get("availableReplicas", 0) > 0 and not mixed
         recorded = records.get(rollout_id_of(template) or "")
-        different = recorded is None and _comparable(template, {}) != running
+        different = recorded is None and comparable(template, {}) != running
         if revision < current and different and (serving or not only_serving):
             # Without a person to look at it: what its pods run, since the tag may be that of the broken image by now.
             return Target(template, ran if only_serving else {}, revision, verified=False)
     raise NothingToRollBackTo(
         "there is nothing to roll back to: no earlier rollout that worked and differs from this one is known"
     )
-
-
-def _comparable(template: dict, digests: dict[str, str]) -> dict:
-    return without_own_annotations(pinned(template, digests))
