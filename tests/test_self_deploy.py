@@ -1,4 +1,4 @@
-"""auto-deployer deploys itself: its own pods are real processes here, behind one address, as behind a Service."""
+"""auto-deployer deploys itself. Its pods are real processes here, behind one address, as behind a Service."""
 
 import threading
 import urllib.request
@@ -15,7 +15,7 @@ ROLLING = {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
 
 
 class Kubelet:
-    """Run a process for each of the service's own pods that runs, and end it with the pod."""
+    """Start a process for each pod of the service that runs, and end it with the pod."""
 
     def __init__(self, cluster: Sandbox, start) -> None:
         self.processes: dict[str, ConfiguredService] = {}
@@ -26,7 +26,7 @@ class Kubelet:
         self._thread.start()
 
     def port(self) -> int | None:
-        """Return where a Service would lead to: a pod that is there to stay, the oldest first."""
+        """Return the port of the oldest pod that isn't being deleted, as a Service would choose one."""
         serving = [each for name, each in self.processes.items() if name not in self._leaving]
         return serving[0].port if serving else None
 
@@ -50,7 +50,7 @@ class Kubelet:
                 if runs and name in here and name not in self.processes:
                     self.processes[name] = self._start()
             for name in self.processes.keys() - here - self._leaving.keys():
-                # With SIGTERM: requests in flight get their answer.
+                # It sends SIGTERM, so that requests in flight get their answer.
                 self._leaving[name] = threading.Thread(target=self.processes[name].stop)
                 self._leaving[name].start()
 
@@ -94,13 +94,13 @@ def gateway_answers(gateway):
         return answer.status == 200
 
 
-def test_the_new_pod_gives_the_verdict_to_whoever_asked_the_old_one(gateway, kubelet, cluster, tmp_path):
+def test_the_new_pod_gives_the_verdict_to_the_client_that_asked_the_old_one(gateway, kubelet, cluster, tmp_path):
     run = deploy(gateway, "acme/auto-deployer:2", tmp_path)
     assert run.exit_code == 0, run.log
     assert run.outputs["phase"] == "complete"
     old, new = kubelet.processes.values()
     cluster.wait_for(lambda: old.process.poll() == 0, 40)
-    # Whoever asks the new one is told the same.
+    # The new pod answers the same.
     answer = new.get(
         f"/deployment?id={run.outputs['id']}", Authorization=f"Bearer {PASSWORD}", Accept="application/json"
     )
@@ -108,20 +108,18 @@ def test_the_new_pod_gives_the_verdict_to_whoever_asked_the_old_one(gateway, kub
     assert [each["phase"] for each in answer.json()["history"]] == ["complete"]
 
 
-def test_a_version_that_does_not_start_leaves_the_old_one_which_says_so_and_rolls_back(
-    gateway, kubelet, cluster, tmp_path
-):
+def test_the_old_version_reports_a_new_one_that_does_not_start_and_rolls_back(gateway, kubelet, cluster, tmp_path):
     run = deploy(gateway, "acme/auto-deployer:crash", tmp_path)
     assert run.exit_code == 1
     assert (run.outputs["phase"], run.outputs["rolled-back-to"]) == ("failed", "1")
     [error] = run.commands("error")
     assert "CrashLoopBackOff, exit code 1" in error
     assert "rolled back to revision 1" in error
-    # It was the old one: of the version that doesn't start, nothing ever ran.
+    # The old pod says so: no process of the new version has ever run.
     old = next(iter(kubelet.processes.values()))
     assert [line for line in old.log if "failed: revision 2 of auto-deployer" in line["message"]]
     assert gateway_answers(gateway)
-    # To what the old pod runs: in the meantime `latest` is the version that doesn't start.
+    # The target is what the old pod runs: `latest` points to the version that doesn't start by now.
     live = cluster.get(NAME)
     assert live["spec"]["template"]["spec"]["containers"][0]["image"].startswith("acme/auto-deployer@sha256:")
 

@@ -103,7 +103,7 @@ def test_init_containers_are_compared_too():
     assert list(changes(old, new)) == ["migrate: image: acme/migrate:1 -> acme/migrate:2"]
 
 
-def test_a_new_stamp_is_no_change():
+def test_a_new_rollout_id_is_no_change():
     new = copy.deepcopy(TEMPLATE)
     new["metadata"]["annotations"]["auto-deployer/restartedAt"] = "20261122T201504.123456Z"
     assert changes(TEMPLATE, new) == ()

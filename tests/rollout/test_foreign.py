@@ -95,3 +95,22 @@ def test_set_image_supersedes_our_rollout(service, cluster):
     assert (answer.status, answer.json()["phase"]) == (409, "superseded")
     assert service.show(wait=True).json()["id"] in {each["metadata"]["name"] for each in cluster.replica_sets()}
     assert service.show(id=answer.json()["id"]).status == 409
+
+
+def test_a_foreign_rollout_that_progresses_is_answered_when_the_time_is_up(service, cluster):
+    service.deploy()
+    set_image(cluster, "acme/web:unready")
+    cluster.wait_for(lambda: len(cluster.replica_sets()) == 2)
+    shown = service.show(wait=0.2)
+    assert (shown.status, shown.json()["phase"], shown.json()["image"]) == (202, "progressing", "acme/web:unready")
+    assert shown.json()["id"] == max(cluster.replica_sets(), key=revision_of)["metadata"]["name"]
+    assert len(shown.json()["history"]) == 1
+
+
+def test_a_foreign_rollout_that_is_paused_is_answered_at_once(service, cluster):
+    service.deploy()
+    cluster.patch({"spec": {"paused": True}})
+    set_image(cluster, "acme/web:2")
+    shown = service.show(wait=True)
+    assert (shown.status, shown.json()["phase"]) == (409, "paused")
+    assert [each["phase"] for each in shown.json()["history"]] == ["complete"]

@@ -1,4 +1,4 @@
-"""What Prometheus is told."""
+"""What the service counts for Prometheus."""
 
 import re
 
@@ -10,7 +10,7 @@ from tests.service import wait_for
 
 @pytest.fixture
 def service(services, cluster):
-    """Serve without settling time, and for these tests alone: what it counts is theirs."""
+    """Serve without settling time, for these tests alone, so that it counts nothing else."""
     service = services("metrics", SETTLE_SECONDS="0")
     service.reset(cluster.namespace)
     return service
@@ -25,7 +25,7 @@ def metrics(service):
 
 
 def growth(service, act):
-    """Return by how much the series have grown while something was done."""
+    """Return by how much each series has grown after something was done, and all that followed from it."""
     before = metrics(service)
     act()
     wait_for(lambda: metrics(service)["auto_deployer_rollouts_followed"] == 0)
@@ -55,7 +55,7 @@ def test_rollouts_are_counted_by_deployment_and_phase(service):
     assert 0 < grown['auto_deployer_rollout_duration_seconds_sum{deployment="web"}'] < 60
 
 
-def test_a_rollback_that_was_asked_for_is_counted(service):
+def test_a_manual_rollback_is_counted(service):
     def act():
         service.deploy()
         service.deploy(image="acme/web:2")
@@ -76,10 +76,11 @@ def test_how_many_are_followed(service):
     wait_for(lambda: metrics(service)["auto_deployer_rollouts_followed"] == 0)
 
 
-def test_what_is_followed_for_a_client_counts_once(service):
+def test_a_rollout_that_clients_wait_for_counts_once(service):
     service.configure("web", deployment("web", "acme/web:unready"))
     service.deploy(wait=0.1)
     service.show(wait=0.1)
+    wait_for(lambda: metrics(service)["auto_deployer_rollouts_followed"] >= 1)
     assert metrics(service)["auto_deployer_rollouts_followed"] == 1
     service.configure("web", deployment("web"))
     service.deploy()

@@ -1,4 +1,4 @@
-"""Where a rollback goes to."""
+"""The target of a rollback: which records and ReplicaSets are one, and which are not."""
 
 import copy
 
@@ -9,29 +9,27 @@ from manifest.annotations import RESTARTED_AT, REVISION, UNPINNED
 from rollout.model import Phase
 from rollout.record import new_record
 from rollout.rollback import NothingToRollBackTo, choose_target
+from tests.rollout.cases import rollout_id
 
 D1, D2, D3 = ("sha256:" + each * 64 for each in "123")
 COMPLETE, FAILED, SUPERSEDED, PROGRESSING = Phase.COMPLETE, Phase.FAILED, Phase.SUPERSEDED, Phase.PROGRESSING
 
 
-def rollout_id(number):
-    return f"20261122T2015{number:02}.000000Z"
-
-
 def template(number, image, **annotations):
-    """Return a pod template; the number is its stamp's, None where it has none."""
+    """Return a pod template; the number stands in its rollout id; None: it has no rollout id."""
     written = ({} if number is None else {RESTARTED_AT: rollout_id(number)}) | annotations
     metadata = {"labels": {"app": "web"}} | ({"annotations": written} if written else {})
     return {"metadata": metadata, "spec": {"containers": [{"name": "web", "image": image}]}}
 
 
 def live_with(live_template):
+    """Return a Deployment with a pod template."""
     metadata = {"name": "web", "namespace": "default", "uid": "web's", "generation": 1, "annotations": {}}
     return {"metadata": metadata, "spec": {"replicas": 1, "template": live_template}}
 
 
 def record(number, image, phase=COMPLETE, digest=None, revision=None, **annotations):
-    """Return the record of the rollout with this stamp; its revision is the same number unless told otherwise."""
+    """Return the record of a rollout; the number stands in its rollout id, and is its revision if no other is given."""
     started = new_record(live_with(template(number, image, **annotations)))
     rollout = started.rollout.replace(phase=phase, revision=revision or number, digest=digest)
     return started.replace(rollout=rollout, digests={"web": digest} if digest else {})
@@ -43,6 +41,7 @@ def ledger(*records):
 
 
 def replicaset(revision, of_template, uid="web's"):
+    """Return the ReplicaSet of a pod template, owned by the Deployment with a uid."""
     hashed = copy.deepcopy(of_template)
     hashed["metadata"]["labels"]["pod-template-hash"] = f"hash{revision}"
     owner = {"kind": "Deployment", "name": "web", "uid": uid, "controller": True}
@@ -56,156 +55,158 @@ def replicaset(revision, of_template, uid="web's"):
     return {"metadata": metadata, "spec": {"replicas": 0, "template": hashed}}
 
 
-def back(records, live_template, *replicasets, revision=None):
+def target_of(records, live_template, *replicasets, revision=None):
+    """Return the target of a rollback from a live template."""
     return choose_target(records, Snapshot(live_with(live_template), list(replicasets), [], []), revision)
 
 
-def nowhere(records, live_template, *replicasets, revision=None):
+def refusal_of(records, live_template, *replicasets, revision=None):
+    """Return why there is no target."""
     with pytest.raises(NothingToRollBackTo) as refused:
-        back(records, live_template, *replicasets, revision=revision)
+        target_of(records, live_template, *replicasets, revision=revision)
     assert refused.value.status == 409
     return str(refused.value)
 
 
-# To the last one that worked
+# The last rollout that worked
 
 WEB1, WEB2 = record(1, "acme/web:1"), record(2, "acme/web:2")
 
 
-def test_to_the_newest_that_worked_before_the_one_that_failed():
+def test_the_newest_that_worked_before_the_one_that_failed():
     bad = record(3, "acme/web:3", FAILED)
-    target = back(ledger(WEB1, WEB2, bad), bad.template)
+    target = target_of(ledger(WEB1, WEB2, bad), bad.template)
     assert (target.revision, target.template, target.verified) == (2, WEB2.template, True)
 
 
-def test_from_one_that_worked_to_the_one_before():
-    assert back(ledger(WEB1, WEB2), WEB2.template).revision == 1
+def test_the_one_before_the_live_one_if_that_worked():
+    assert target_of(ledger(WEB1, WEB2), WEB2.template).revision == 1
 
 
-def test_while_it_still_progresses():
+def test_the_live_rollout_may_still_progress():
     going = record(3, "acme/web:3", PROGRESSING)
-    assert back(ledger(WEB1, going), going.template).revision == 1
+    assert target_of(ledger(WEB1, going), going.template).revision == 1
 
 
 @pytest.mark.parametrize("phase", [FAILED, SUPERSEDED, PROGRESSING, Phase.PAUSED])
-def test_never_to_what_didn_t_work(phase):
+def test_a_rollout_that_did_not_work_is_no_target(phase):
     bad, live = record(2, "acme/web:2", phase), record(3, "acme/web:3", FAILED)
-    assert back(ledger(WEB1, bad, live), live.template).revision == 1
-    assert "nothing to roll back to" in nowhere(ledger(bad, live), live.template)
+    assert target_of(ledger(WEB1, bad, live), live.template).revision == 1
+    assert "nothing to roll back to" in refusal_of(ledger(bad, live), live.template)
 
 
-def test_what_came_after_the_live_one_is_no_choose_target():
-    # `kubectl rollout undo` brought the stamp 2 back.
+def test_a_rollout_after_the_live_one_is_no_target():
+    # `kubectl rollout undo` made rollout 2 live again.
     later = record(3, "acme/web:3", FAILED)
-    assert back(ledger(WEB1, WEB2, later), WEB2.template).revision == 1
+    assert target_of(ledger(WEB1, WEB2, later), WEB2.template).revision == 1
 
 
-def test_another_stamp_alone_is_no_difference():
+def test_a_template_that_differs_only_in_the_rollout_id_is_no_target():
     again, failed = record(3, "acme/web:2"), record(4, "acme/web:2", FAILED)
-    assert back(ledger(WEB1, WEB2, again), again.template).revision == 1
-    assert back(ledger(WEB1, WEB2, again, failed), failed.template).revision == 1
-    assert "nothing to roll back to" in nowhere(ledger(WEB2, again), again.template)
+    assert target_of(ledger(WEB1, WEB2, again), again.template).revision == 1
+    assert target_of(ledger(WEB1, WEB2, again, failed), failed.template).revision == 1
+    assert "nothing to roll back to" in refusal_of(ledger(WEB2, again), again.template)
 
 
-def test_what_differs_is_the_whole_template_and_not_only_its_image():
+def test_the_whole_template_is_compared_and_not_only_the_image():
     other = copy.deepcopy(WEB1)
     other.template["spec"]["containers"][0]["env"] = [{"name": "DATABASE_URL", "value": "x"}]
     live = record(2, "acme/web:1", FAILED)
-    assert back(ledger(other, live), live.template).template == other.template
+    assert target_of(ledger(other, live), live.template).template == other.template
 
 
-def test_nothing_has_ever_worked():
+def test_without_a_rollout_that_worked_there_is_no_target():
     only = record(1, "acme/web:1", FAILED)
-    assert "nothing to roll back to" in nowhere(ledger(only), only.template)
-    assert "nothing to roll back to" in nowhere({}, template(1, "acme/web:1"))
+    assert "nothing to roll back to" in refusal_of(ledger(only), only.template)
+    assert "nothing to roll back to" in refusal_of({}, template(1, "acme/web:1"))
 
 
-# What a tag meant then
+# Tags that moved
 
 
 def test_latest_goes_back_to_the_digest_that_worked():
     first, second = (record(n, "acme/web:latest", digest=digest) for n, digest in ((1, D1), (2, D2)))
-    target = back(ledger(first, second), second.template)
+    target = target_of(ledger(first, second), second.template)
     assert (target.revision, target.digests) == (1, {"web": D1})
     assert target.template["spec"]["containers"][0]["image"] == "acme/web:latest"
 
 
 def test_latest_that_failed_goes_back_to_the_digest_that_worked():
     first, failed = record(1, "acme/web:latest", digest=D1), record(2, "acme/web:latest", FAILED)
-    target = back(ledger(first, failed), failed.template)
+    target = target_of(ledger(first, failed), failed.template)
     assert (target.revision, target.digests) == (1, {"web": D1})
 
 
-def test_latest_that_never_moved_is_the_same_program():
+def test_latest_with_the_same_digest_is_the_same_program():
     first, second, third = (record(n, "acme/web:latest", digest=d) for n, d in ((1, D1), (2, D2), (3, D2)))
-    assert back(ledger(first, second, third), third.template).revision == 1
-    assert "nothing to roll back to" in nowhere(ledger(second, third), third.template)
+    assert target_of(ledger(first, second, third), third.template).revision == 1
+    assert "nothing to roll back to" in refusal_of(ledger(second, third), third.template)
 
 
-def test_after_a_rollback_what_it_brought_back_is_no_step_further():
+def test_after_a_rollback_the_rollout_that_it_restored_is_no_target():
     older, first = record(1, "acme/web:1", digest=D3), record(2, "acme/web:latest", digest=D1)
     failed = record(3, "acme/web:latest", FAILED)
     restored = record(4, f"acme/web@{D1}", digest=D1, **{UNPINNED: '{"web":"acme/web:latest"}'})
-    assert back(ledger(older, first, failed, restored), restored.template).revision == 1
-    assert "nothing to roll back to" in nowhere(ledger(first, failed, restored), restored.template)
+    assert target_of(ledger(older, first, failed, restored), restored.template).revision == 1
+    assert "nothing to roll back to" in refusal_of(ledger(first, failed, restored), restored.template)
 
 
-def test_a_digest_that_was_deployed_as_such_is_the_program_that_a_tag_meant():
+def test_a_tag_and_the_digest_that_it_pointed_to_are_the_same_program():
     tagged, pinned = record(1, "acme/web:1", digest=D1), record(2, f"acme/web@{D1}", digest=D1)
-    assert "nothing to roll back to" in nowhere(ledger(tagged, pinned), pinned.template)
+    assert "nothing to roll back to" in refusal_of(ledger(tagged, pinned), pinned.template)
 
 
-# By number
+# A revision
 
 
-def test_by_revision():
+def test_a_revision():
     third = record(3, "acme/web:3", digest=D3)
-    target = back(ledger(WEB1, WEB2, third), third.template, revision=1)
+    target = target_of(ledger(WEB1, WEB2, third), third.template, revision=1)
     assert (target.revision, target.template, target.verified) == (1, WEB1.template, True)
-    target = back(ledger(WEB1, WEB2, third), WEB2.template, revision=3)
+    target = target_of(ledger(WEB1, WEB2, third), WEB2.template, revision=3)
     assert (target.revision, target.digests) == (3, {"web": D3})
 
 
 @pytest.mark.parametrize("phase", [FAILED, SUPERSEDED])
-def test_by_revision_even_to_what_failed(phase):
+def test_a_revision_may_be_one_that_failed(phase):
     bad = record(2, "acme/web:2", phase)
     live = record(3, "acme/web:3")
-    assert back(ledger(WEB1, bad, live), live.template, revision=2).template == bad.template
+    assert target_of(ledger(WEB1, bad, live), live.template, revision=2).template == bad.template
 
 
-def test_a_revision_that_isn_t_recorded():
-    words = nowhere(ledger(WEB1, WEB2), WEB2.template, replicaset(7, template(None, "acme/web:7")), revision=7)
+def test_a_revision_that_is_not_recorded():
+    words = refusal_of(ledger(WEB1, WEB2), WEB2.template, replicaset(7, template(None, "acme/web:7")), revision=7)
     assert "revision 7" in words
     assert "2, 1" in words
 
 
 def test_the_revision_that_runs():
-    assert "what runs" in nowhere(ledger(WEB1, WEB2), WEB2.template, revision=2)
+    assert "what runs" in refusal_of(ledger(WEB1, WEB2), WEB2.template, revision=2)
     again = record(3, "acme/web:2")
-    assert "what runs" in nowhere(ledger(WEB1, WEB2, again), again.template, revision=2)
+    assert "what runs" in refusal_of(ledger(WEB1, WEB2, again), again.template, revision=2)
 
 
 def test_the_revision_with_the_tag_that_runs_but_another_digest():
     first, second = (record(n, "acme/web:latest", digest=digest) for n, digest in ((1, D1), (2, D2)))
-    assert back(ledger(first, second), second.template, revision=1).digests == {"web": D1}
-    assert "what runs" in nowhere(ledger(first, second), second.template, revision=2)
+    assert target_of(ledger(first, second), second.template, revision=1).digests == {"web": D1}
+    assert "what runs" in refusal_of(ledger(first, second), second.template, revision=2)
 
 
-# Without a record
+# ReplicaSets that have no record
 
 KUBECTL1, KUBECTL2 = template(None, "acme/web:1"), template(None, "acme/web:2")
 
 
-def test_the_replica_set_before_is_better_than_nothing():
+def test_the_previous_replica_set_is_an_unverified_target():
     live = record(3, "acme/web:3", FAILED)
     sets = [replicaset(1, KUBECTL1), replicaset(3, live.template), replicaset(2, KUBECTL2)]
-    target = back(ledger(live), live.template, *sets)
+    target = target_of(ledger(live), live.template, *sets)
     assert (target.revision, target.template, target.digests, target.verified) == (2, KUBECTL2, {}, False)
 
 
-def test_even_when_nothing_at_all_is_recorded():
+def test_the_previous_replica_set_without_any_record():
     sets = [replicaset(1, KUBECTL1), replicaset(2, KUBECTL2)]
-    target = back({}, KUBECTL2, *sets)
+    target = target_of({}, KUBECTL2, *sets)
     assert (target.revision, target.verified) == (1, False)
 
 
@@ -221,100 +222,101 @@ def serving(revision, template, *digests):
     return owned, pods
 
 
-def automatically(live, sets, pods):
+def automatic_target(live, sets, pods):
+    """Return the target of an automatic rollback when nothing is recorded."""
     return choose_target({}, Snapshot(live_with(live), sets, pods, []), automatic=True)
 
 
-def test_by_itself_it_goes_back_to_what_still_serves_and_to_its_digest():
+def test_an_automatic_rollback_goes_to_the_replica_set_that_still_serves_by_its_digest():
     first, pods = serving(1, template(None, "acme/web:latest"), D1, D1)
-    broken = replicaset(2, KUBECTL1)  # By somebody else, before: it isn't what serves.
-    target = automatically(KUBECTL2, [first, broken, replicaset(3, KUBECTL2)], pods)
+    broken = replicaset(2, KUBECTL1)  # Another client's: it doesn't serve.
+    target = automatic_target(KUBECTL2, [first, broken, replicaset(3, KUBECTL2)], pods)
     assert (target.revision, target.digests, target.verified) == (1, {"web": D1}, False)
 
 
 @pytest.mark.parametrize("digests", [(), (D1, D2)])
-def test_by_itself_it_goes_back_neither_to_what_serves_no_more_nor_to_who_knows_what(digests):
+def test_an_automatic_rollback_goes_to_no_replica_set_without_pods_or_with_mixed_digests(digests):
     first, pods = serving(1, KUBECTL1, *digests)
     with pytest.raises(NothingToRollBackTo):
-        automatically(KUBECTL2, [first, replicaset(2, KUBECTL2)], pods)
+        automatic_target(KUBECTL2, [first, replicaset(2, KUBECTL2)], pods)
 
 
 def test_revisions_are_numbers():
     sets = [replicaset(9, KUBECTL1), replicaset(10, template(None, "acme/web:10")), replicaset(11, KUBECTL2)]
-    assert back({}, KUBECTL2, *sets).revision == 10
+    assert target_of({}, KUBECTL2, *sets).revision == 10
 
 
-def test_a_record_that_worked_is_preferred_to_a_newer_replica_set_that_nobody_knows():
+def test_a_rollout_that_worked_is_preferred_to_a_newer_replica_set_without_a_record():
     live = record(3, "acme/web:3", FAILED)
     sets = [replicaset(1, WEB1.template), replicaset(2, KUBECTL2), replicaset(3, live.template)]
-    target = back(ledger(WEB1, live), live.template, *sets)
+    target = target_of(ledger(WEB1, live), live.template, *sets)
     assert (target.revision, target.verified) == (1, True)
 
 
-def test_a_replica_set_of_a_rollout_that_failed_is_no_choose_target():
+def test_the_replica_set_of_a_rollout_that_failed_is_no_target():
     bad, live = record(2, "acme/web:2", FAILED), record(3, "acme/web:3", FAILED)
     sets = [replicaset(2, bad.template), replicaset(3, live.template)]
-    assert "nothing to roll back to" in nowhere(ledger(bad, live), live.template, *sets)
-    assert back(ledger(bad, live), live.template, replicaset(1, KUBECTL1), *sets).revision == 1
+    assert "nothing to roll back to" in refusal_of(ledger(bad, live), live.template, *sets)
+    assert target_of(ledger(bad, live), live.template, replicaset(1, KUBECTL1), *sets).revision == 1
 
 
-def test_a_replica_set_that_differs_in_nothing_is_no_choose_target():
+def test_a_replica_set_with_the_same_template_is_no_target():
     sets = [replicaset(1, KUBECTL1), replicaset(2, template(2, "acme/web:2")), replicaset(3, template(3, "acme/web:2"))]
-    assert back({}, template(3, "acme/web:2"), *sets).revision == 1
+    assert target_of({}, template(3, "acme/web:2"), *sets).revision == 1
 
 
-def test_replica_sets_of_others_are_no_choose_target():
+def test_replica_sets_of_other_deployments_are_no_target():
     orphan = replicaset(1, KUBECTL1)
     del orphan["metadata"]["ownerReferences"]
     without_revision = replicaset(1, KUBECTL1)
     del without_revision["metadata"]["annotations"]
     sets = [replicaset(1, KUBECTL1, uid="another's"), orphan, without_revision, replicaset(2, KUBECTL2)]
-    assert "nothing to roll back to" in nowhere({}, KUBECTL2, *sets)
+    assert "nothing to roll back to" in refusal_of({}, KUBECTL2, *sets)
 
 
-def test_before_the_controller_has_made_the_live_one_s_replica_set_the_highest_is_the_one_before():
+def test_while_the_live_one_has_no_replica_set_the_highest_revision_is_the_target():
     live = record(3, "acme/web:3", PROGRESSING)
-    target = back(ledger(live), live.template, replicaset(1, KUBECTL1), replicaset(2, KUBECTL2))
+    target = target_of(ledger(live), live.template, replicaset(1, KUBECTL1), replicaset(2, KUBECTL2))
     assert (target.revision, target.verified) == (2, False)
 
 
-# What somebody else did in between
+# What other clients did in between
 
 
-def test_kubectl_set_image_keeps_the_stamp_of_what_worked():
+def test_kubectl_set_image_over_one_that_worked():
     live = template(2, "acme/web:by-hand")
-    assert back(ledger(WEB1, WEB2), live).template == WEB2.template
+    assert target_of(ledger(WEB1, WEB2), live).template == WEB2.template
 
 
 def test_kubectl_set_image_over_one_that_failed():
     bad = record(2, "acme/web:2", FAILED)
-    assert back(ledger(WEB1, bad), template(2, "acme/web:by-hand")).revision == 1
+    assert target_of(ledger(WEB1, bad), template(2, "acme/web:by-hand")).revision == 1
 
 
 def test_kubectl_set_image_to_what_once_worked():
-    assert back(ledger(WEB1, WEB2), template(2, "acme/web:1")).revision == 2
+    assert target_of(ledger(WEB1, WEB2), template(2, "acme/web:1")).revision == 2
 
 
 def test_kubectl_rollout_undo_over_one_that_failed():
     # Kubernetes gives the old template a new revision; the rollout that it came from has the old one.
     bad = record(3, "acme/web:3", FAILED)
     sets = [replicaset(1, WEB1.template), replicaset(3, bad.template), replicaset(4, WEB2.template)]
-    assert back(ledger(WEB1, WEB2, bad), WEB2.template, *sets).revision == 1
-    assert "nothing to roll back to" in nowhere(ledger(WEB2, bad), WEB2.template, *sets[1:])
+    assert target_of(ledger(WEB1, WEB2, bad), WEB2.template, *sets).revision == 1
+    assert "nothing to roll back to" in refusal_of(ledger(WEB2, bad), WEB2.template, *sets[1:])
 
 
-def test_somebody_else_s_deploy_without_a_stamp():
-    assert back(ledger(WEB1, WEB2), template(None, "acme/web:helm")).revision == 2
-    assert back(ledger(WEB1, WEB2), template(None, "acme/web:2")).revision == 1
+def test_a_foreign_rollout_without_a_rollout_id():
+    assert target_of(ledger(WEB1, WEB2), template(None, "acme/web:helm")).revision == 2
+    assert target_of(ledger(WEB1, WEB2), template(None, "acme/web:2")).revision == 1
 
 
-def test_a_foreign_annotation_instead_of_a_stamp():
+def test_a_rollout_id_that_is_not_ours():
     live = template(None, "acme/web:3", **{RESTARTED_AT: "yesterday"})
-    assert back(ledger(WEB1, WEB2), live).revision == 2
+    assert target_of(ledger(WEB1, WEB2), live).revision == 2
 
 
 def test_the_choice_changes_nothing():
     records, live = ledger(WEB1, record(2, "acme/web:latest", digest=D1)), template(3, "acme/web:3")
     before = copy.deepcopy(records)
-    back(records, live)
+    target_of(records, live)
     assert records == before
