@@ -5,7 +5,6 @@ import os
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from flask import Flask
 
@@ -17,12 +16,8 @@ from deployer import Deployer
 from rollout.metrics import Metrics
 from rollout.monitor import Monitor
 from settings import Settings
-from web import answers, probes, request_log, routes, webhooks
-from web.parts import EXTENSION, Parts
-from web.waiting import Waiting
-
-if TYPE_CHECKING:
-    from access.oidc import Tokens
+from web import answers, probes, routes, webhooks
+from web.parts import EXTENSION, Parts, Waiting
 
 _M_ARENA_MAX = -8
 
@@ -34,7 +29,13 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     settings = Settings.from_environ(environ)
     passwords = Passwords(settings.passwords_dir)
     passwords.read()  # So that the log names the lines that open nothing from the start.
-    access = Access(passwords, _tokens(settings), settings.deployments_dir)
+    tokens = None
+    if settings.oidc_audience:
+        # Imported only here: the cryptography that it needs takes some 10 MiB.
+        from access.oidc import Tokens
+
+        tokens = Tokens(settings.oidc_issuer, settings.oidc_audience)
+    access = Access(passwords, tokens, settings.deployments_dir)
     cluster, metrics = Cluster(settings.kubeconfig), Metrics()
     monitor = Monitor(cluster, settings, metrics)
     deployer = Deployer(cluster, settings, monitor)
@@ -44,7 +45,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     # `/deployment//web` means the name `/web`, which no deployment has, and not `web`.
     app.url_map.merge_slashes = False
     app.extensions[EXTENSION] = Parts(deployer, access, metrics, Waiting())
-    for module in (request_log, answers, routes, webhooks, probes):
+    for module in (answers, routes, webhooks, probes):
         app.register_blueprint(module.blueprint)
     threading.Thread(target=monitor.resume, args=(deployer.loadable,), name="resume", daemon=True).start()
     return app
@@ -55,12 +56,3 @@ def _share_one_arena() -> None:
     # thread at a time. https://man7.org/linux/man-pages/man3/mallopt.3.html
     with suppress(AttributeError):  # Other C libraries don't have this function.
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
-
-
-def _tokens(settings: Settings) -> "Tokens | None":
-    if not settings.oidc_audience:
-        return None
-    # Imported only here: the cryptography that it needs takes some 10 MiB.
-    from access.oidc import Tokens
-
-    return Tokens(settings.oidc_issuer, settings.oidc_audience)

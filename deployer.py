@@ -1,17 +1,16 @@
 """What a signal does. This is the one door from the HTTP side to the cluster and to the rollouts in it."""
 
 import logging
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from kubernetes.client import V1Deployment
 
 import deployment_spec
 from cluster.api import Cluster
 from deployment_spec import Signal
-from errors import Invalid, NotFound
+from errors import Invalid, NotFound, Refusal
 from manifest import files
 from manifest.annotations import CHANGE_CAUSE, annotations_of
 from manifest.files import Manifest
@@ -33,12 +32,11 @@ class DuplicateWebhook(Exception):
     """Another webhook of the same push has started the rollout already."""
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """Hold a rollout, and the recorded rollouts of the same Deployment, the newest first."""
 
     rollout: Rollout
-    history: Records = field(default_factory=dict)
+    history: Records
 
 
 class Deployer:
@@ -65,16 +63,8 @@ class Deployer:
         return found
 
     def deploy(self, name: str, signal: Signal) -> Report:
-        """Deploy, and report the rollout at its start. Raises a Refusal."""
-        manifest = self.load(name)
-        return self._follow(manifest, signal, self._apply(manifest, signal))
-
-    def rehearse(self, name: str, signal: Signal) -> Report:
-        """Let the API server check a deploy without changing anything. Raises a Refusal."""
-        live = self._apply(self.load(name), replace(signal, dry_run=True))
-        rollout = new_record(live, signal.image).rollout
-        message = "dry run: the API server accepts it all, and nothing was changed"
-        return Report(rollout.replace(phase=Phase.COMPLETE, message=message, finished_at=rollout.started_at))
+        """Deploy, and report the rollout at its start; a dry run changes nothing. Raises a Refusal."""
+        return self._deploy(self.load(name), signal)
 
     def roll_back(self, name: str, signal: Signal) -> Report:
         """Go back to the last rollout that worked, or to a revision, and report the new rollout. Raises a Refusal."""
@@ -84,10 +74,14 @@ class Deployer:
         """Report a rollout, without an id the newest, when it has ended or after so many seconds. Raises a Refusal."""
         return Report(*self._monitor.show(self.load(name), rollout_id, seconds))
 
-    def check(self, name: str) -> None:
-        """Try everything that a deploy needs, as a dry run. Raises the Refusal that a signal would get."""
-        self.rehearse(name, Signal())
-        check_rights(self._cluster, self.load(name))
+    def check(self, name: str) -> list[str]:
+        """Try everything that a deploy needs, as a dry run; return a sentence for each problem."""
+        try:
+            self.deploy(name, Signal(dry_run=True))
+            check_rights(self._cluster, self.load(name))
+        except Refusal as refusal:
+            return str(refusal).splitlines()
+        return []
 
     def deploy_pushed(self, name: str, image: str, cause: str) -> Report | None:
         """Deploy if the deployment runs the image that was pushed, and report the rollout; else return None.
@@ -99,38 +93,31 @@ class Deployer:
         live = self._cluster.read_deployment(manifest.namespace, manifest.name) if manifest.body is None else None
         if not deployment_spec.runs_image(manifest, live, image):
             return None
-        records = self._monitor.recorded(manifest)
+        return self._deploy(manifest, Signal(cause=cause), self._monitor.recorded(manifest))
 
-        def refuse_duplicate(live: dict | None) -> None:
-            if _has_just_started(cause, live, records):
-                raise DuplicateWebhook
-
-        signal = Signal(cause=cause)
-        return self._follow(manifest, signal, self._apply(manifest, signal, refuse_duplicate))
-
-    def _apply(self, manifest: Manifest, signal: Signal, check: Callable[[dict | None], None] | None = None) -> dict:
+    def _deploy(self, manifest: Manifest, signal: Signal, recorded: Records | None = None) -> Report:
+        """Deploy; with `recorded`, raise DuplicateWebhook when a rollout with the same cause has just started."""
         rollout_id = new_rollout_id()
 
         def build(live: dict | None) -> V1Deployment | dict:
             body = deployment_spec.build(manifest, signal, rollout_id, live)
-            if check:
-                check(live)
-            if check and live:
+            if recorded is not None and _has_just_started(signal.cause, live, recorded):
+                raise DuplicateWebhook
+            if recorded is not None and live:
                 # The API server then refuses the patch if the Deployment changes after the check.
                 body["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
             return body
 
         try:
-            return self._cluster.apply(manifest.namespace, manifest.name, build, signal.dry_run)
+            live = self._cluster.apply(manifest.namespace, manifest.name, build, signal.dry_run)
         except Invalid as error:
             raise Invalid(f"{manifest.file}: {error}", error.reason) from error
-
-    def _follow(self, manifest: Manifest, signal: Signal, live: dict) -> Report:
-        automatic = self._settings.rollback_on_failure
-        if signal.rollback_on_failure is not None:
-            automatic = signal.rollback_on_failure
-        record = new_record(live, signal.image, automatic)
+        automatic = signal.rollback_on_failure
+        record = new_record(live, signal.image, self._settings.rollback_on_failure if automatic is None else automatic)
         started = record.rollout
+        if signal.dry_run:
+            message = "dry run: the API server accepts it all, and nothing was changed"
+            return Report(started.replace(phase=Phase.COMPLETE, message=message, finished_at=started.started_at), {})
         log.info("Deployment %s/%s: %s", started.namespace, started.deployment, record.cause, extra=started.log_fields)
         return self._report(self._monitor.start(manifest, live, record))
 

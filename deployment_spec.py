@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from kubernetes.client import V1Deployment
 
-from errors import BadRequest, NotFound, OtherImage
+from errors import NotFound, OtherImage
 from manifest.annotations import CHANGE_CAUSE, RESTARTED_AT, ROLLED_BACK_TO, UNPINNED, annotations_of
 from manifest.files import Manifest
-from manifest.image_reference import ImageReference
-from manifest.pod_template import containers, pinned, unpinned_images
+from manifest.image_reference import ImageReference, repository_of
+from manifest.pod_template import CONTAINER_FIELDS, containers, images_of, pinned, unpinned_images
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Signal:
 def build(manifest: Manifest, signal: Signal, rollout_id: str, live: dict | None) -> V1Deployment | dict:
     """Make the V1Deployment to create when `live` is None, else the patch for the live Deployment.
 
-    Raises BadRequest or OtherImage when the signal's image can't be used, and NotFound when there is no live Deployment
+    Raises OtherImage when no container runs the signal's repository, and NotFound when there is no live Deployment
     and the manifest has no spec to create it from.
     """
     if manifest.body is None:
@@ -41,9 +41,14 @@ def build(manifest: Manifest, signal: Signal, rollout_id: str, live: dict | None
     template = body["spec"]["template"]
     for container in _containers_to_change(signal, template, manifest.name):
         container["image"] = signal.image
-    _annotate(template, RESTARTED_AT, rollout_id)
-    _annotate(body, CHANGE_CAUSE, signal.cause or f"deploy {signal.image or containers(template)[0]['image']}")
-    return V1Deployment.model_validate(body) if live is None else _patch_with_spec(body, live)
+    template.setdefault("metadata", {}).setdefault("annotations", {})[RESTARTED_AT] = rollout_id
+    annotations = body["metadata"].setdefault("annotations", {})
+    annotations[CHANGE_CAUSE] = signal.cause or f"deploy {signal.image or containers(template)[0]['image']}"
+    if live is None:
+        return V1Deployment.model_validate(body)
+    annotations[ROLLED_BACK_TO] = None
+    # If the manifest doesn't set `replicas`, a HorizontalPodAutoscaler or `kubectl scale` does: keep their number.
+    return {**body, "spec": {"$patch": "replace", "replicas": live["spec"].get("replicas", 1), **body["spec"]}}
 
 
 def build_rollback(
@@ -57,11 +62,9 @@ def build_rollback(
         raise NotFound(f"deployment {manifest.name} isn't in namespace {manifest.namespace}")
     restored = pinned(template, digests)
     annotations = {**annotations_of(restored), RESTARTED_AT: rollout_id}
-    unpinned = {
-        before["name"]: before["image"]
-        for before, after in zip(containers(template), containers(restored), strict=True)
-        if before["image"] != after["image"]
-    } | unpinned_images(template)
+    after = images_of(restored)
+    unpinned = {name: image for name, image in images_of(template).items() if after[name] != image}
+    unpinned |= unpinned_images(template)
     annotations.pop(UNPINNED, None)
     if manifest.body is None and unpinned:
         annotations[UNPINNED] = json.dumps(unpinned)
@@ -73,33 +76,17 @@ def build_rollback(
     }
 
 
-def images(manifest: Manifest, live: dict | None) -> list[str]:
-    """Return the images that a signal without `image` would run: the manifest's, or without a spec the live ones."""
-    if manifest.body is not None:
-        return [container["image"] for container in containers(manifest.body["spec"]["template"])]
-    if live is None:
-        return []
-    template = live["spec"]["template"]
-    unpinned = unpinned_images(template)
-    names = [unpinned.get(container["name"], container["image"]) for container in containers(template)]
-    return [name for name in names if _repository(name)]
-
-
 def runs_image(manifest: Manifest, live: dict | None, image: str) -> bool:
     """Tell whether the next signal without `image` would run this image: the same repository and tag, and no digest."""
+    source = manifest.body or live
+    if source is None:
+        return False
+    template = source["spec"]["template"]
+    images = images_of(template) | ({} if manifest.body else unpinned_images(template))
+    references = [ImageReference.parse(each, tag_required=False) for each in images.values() if repository_of(each)]
     wanted = ImageReference.parse(image)
-    for each in images(manifest, live):
-        reference = ImageReference.parse(each, tag_required=False)
-        tag = reference.tag or "latest"
-        if (reference.repository, tag, reference.digest) == (wanted.repository, wanted.tag, None):
-            return True
-    return False
-
-
-def _patch_with_spec(body: dict, live: dict) -> dict:
-    body["metadata"]["annotations"][ROLLED_BACK_TO] = None
-    # If the manifest doesn't set `replicas`, a HorizontalPodAutoscaler or `kubectl scale` does: keep their number.
-    return {**body, "spec": {"$patch": "replace", "replicas": live["spec"].get("replicas", 1), **body["spec"]}}
+    found = [(each.repository, each.tag or "latest", each.digest) for each in references]
+    return (wanted.repository, wanted.tag, None) in found
 
 
 def _patch_without_spec(manifest: Manifest, signal: Signal, rollout_id: str, live: dict | None) -> dict:
@@ -111,50 +98,32 @@ def _patch_without_spec(manifest: Manifest, signal: Signal, rollout_id: str, liv
     template = live["spec"]["template"]
     # A rollback has pinned the images. The next signal ends that: each container gets the signal's image, or the image
     # that it had before.
-    names = {each["name"] for each in containers(template)}
-    wanted = {name: image for name, image in unpinned_images(template).items() if name in names}
-    wanted |= {each["name"]: signal.image for each in _containers_to_change(signal, template, manifest.name)}
+    changed = unpinned_images(template)
+    changed |= {each["name"]: signal.image for each in _containers_to_change(signal, template, manifest.name)}
     pod = {}
-    for field in ("containers", "initContainers"):
-        changed = [
-            {"name": each["name"], "image": wanted[each["name"]]}
-            for each in template["spec"].get(field, [])
-            if each["name"] in wanted
-        ]
-        pod |= {field: changed} if changed else {}
+    for field in CONTAINER_FIELDS:
+        names = [each["name"] for each in template["spec"].get(field) or [] if each["name"] in changed]
+        if names:
+            pod[field] = [{"name": name, "image": changed[name]} for name in names]
     first = containers(template)[0]
-    cause = signal.cause or f"deploy {signal.image or wanted.get(first['name'], first['image'])}"
+    cause = signal.cause or f"deploy {signal.image or changed.get(first['name'], first['image'])}"
     return {
         "metadata": {"annotations": {CHANGE_CAUSE: cause, ROLLED_BACK_TO: None}},
         "spec": {"template": {"metadata": {"annotations": {RESTARTED_AT: rollout_id, UNPINNED: None}}, "spec": pod}},
     }
 
 
-def _annotate(thing: dict, annotation: str, value: str) -> None:
-    thing.setdefault("metadata", {}).setdefault("annotations", {})[annotation] = value
-
-
 def _containers_to_change(signal: Signal, template: dict, deployment: str) -> list[dict]:
     """Return the containers that run an image of the same repository as the signal's; none if it has no image.
 
-    Raises BadRequest when the signal's image is no image, and OtherImage when no container runs its repository.
+    Raises OtherImage when no container runs its repository.
     """
     if signal.image is None:
         return []
-    try:
-        repository = ImageReference.parse(signal.image).repository
-    except ValueError as error:
-        raise BadRequest(f"image: {error}") from None
-    found = [each for each in containers(template) if _repository(each["image"]) == repository]
+    repository = ImageReference.parse(signal.image).repository
+    found = [each for each in containers(template) if repository_of(each["image"]) == repository]
     if not found:
-        repositories = (_repository(each["image"]) for each in containers(template))
+        repositories = (repository_of(each["image"]) for each in containers(template))
         right = " or ".join(dict.fromkeys(filter(None, repositories)))
         raise OtherImage(f"image: {deployment} doesn't run {repository}; it may get an image of {right}")
     return found
-
-
-def _repository(image: str) -> str | None:
-    try:
-        return ImageReference.parse(image, tag_required=False).repository
-    except ValueError:
-        return None  # Another tool may write any text into the live Deployment; no signal can ask for such an image.

@@ -4,93 +4,64 @@
 class Refusal(Exception):
     """Refuse a request: the answer has this `status`, this CamelCase `reason` and a sentence that says what to do."""
 
-    status = 500
-    reason = "InternalError"
+    status, reason = 500, "InternalError"
 
     def __init__(self, sentence: str, reason: str | None = None) -> None:
         super().__init__(sentence)
         self.reason = reason or self.reason
 
 
-class BadRequest(Refusal):
-    """The service can't use the body, or one of its fields."""
-
+class BadRequest(Refusal):  # The service can't use the body, or one of its fields.
     status, reason = 400, "BadRequest"
 
 
-class WrongPassword(Refusal):
-    """The caller's credentials don't open what the caller asks for.
-
-    The sentence is always the same, so that a caller without the right password learns nothing else.
-    """
-
+class WrongPassword(Refusal):  # The caller's credentials don't open what the caller asks for.
     status, reason = 403, "WrongPassword"
 
     def __init__(self) -> None:
+        # Always the same sentence, so that a caller without the right password learns nothing else.
         super().__init__("wrong or missing password")
 
 
-class WorkflowNotAllowed(Refusal):
-    """The token is from the right repository, but from a branch, environment or event that may not deploy."""
-
+class WorkflowNotAllowed(Refusal):  # The token's repository may deploy, but not this branch, environment or event.
     status, reason = 403, "WorkflowNotAllowed"
 
 
-class NotDockerHub(Refusal):
-    """The webhook names a callback URL that isn't at Docker Hub."""
-
+class NotDockerHub(Refusal):  # The webhook names a callback URL that isn't at Docker Hub.
     status, reason = 403, "NotDockerHub"
 
 
-class OtherImage(Refusal):
-    """The image is from a repository that no container of the deployment runs."""
-
+class OtherImage(Refusal):  # No container of the deployment runs an image of this repository.
     status, reason = 403, "ImageNotAllowed"
 
 
-class NotFound(Refusal):
-    """The deployment isn't configured or isn't in the cluster, or the rollout isn't known."""
-
+class NotFound(Refusal):  # The deployment isn't configured or isn't in the cluster, or the rollout isn't known.
     status, reason = 404, "NotFound"
 
 
-class Conflict(Refusal):
-    """The present state of the Deployment doesn't allow the change."""
-
+class Conflict(Refusal):  # The present state of the Deployment doesn't allow the change.
     status, reason = 409, "Conflict"
 
 
-class LengthRequired(Refusal):
-    """The request doesn't say how long its body is."""
-
+class LengthRequired(Refusal):  # The request doesn't say how long its body is.
     status, reason = 411, "LengthRequired"
 
 
-class TooLarge(Refusal):
-    """The body is larger than the limit."""
-
+class TooLarge(Refusal):  # The body is larger than the limit.
     status, reason = 413, "RequestEntityTooLarge"
 
 
-class Invalid(Refusal):
-    """The manifest is wrong, or the API server doesn't accept what it says."""
-
+class Invalid(Refusal):  # The manifest is wrong, or the API server doesn't accept what it says.
     status, reason = 422, "Invalid"
 
 
-class Forbidden(Refusal):
-    """This service's own account lacks a right in the cluster; the operator must grant it, the sender can't."""
-
+class Forbidden(Refusal):  # The service's own account lacks a right in the cluster; only the operator can grant it.
     status, reason = 500, "Forbidden"
 
 
-class Unreachable(Refusal):
-    """Another server that this service needs can't be reached or doesn't work at the moment."""
-
+class Unreachable(Refusal):  # Another server that the service needs can't be reached or doesn't work at the moment.
     status, reason = 503, "ServiceUnavailable"
 
 
-class TooSlow(Refusal):
-    """The API server doesn't answer in time."""
-
+class TooSlow(Refusal):  # The API server doesn't answer in time.
     status, reason = 504, "Timeout"

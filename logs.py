@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 from datetime import UTC, datetime
 
 from flask import g, has_request_context
@@ -14,11 +13,8 @@ class JsonLines(logging.Formatter):
     """Write a record as one line of JSON, with those of its extra fields that FIELDS names."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-        }
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"time": time, "level": record.levelname.lower(), "message": record.getMessage()}
         if has_request_context() and "request_id" in g:
             line["request_id"] = g.request_id
         line |= {field: getattr(record, field) for field in FIELDS if hasattr(record, field)}
@@ -29,9 +25,8 @@ class JsonLines(logging.Formatter):
 
 def configure() -> None:
     """Write every record of the level INFO and above to stderr."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    # urllib3 warns when many signals at once fill its pool of connections. That is no fault: it opens another
-    # connection and closes it after use.
+    # urllib3 warns when many signals at once need more connections than its pool holds, which is no fault.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)

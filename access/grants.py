@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from access.passwords import DOCKER_HUB, EVERY_DEPLOYMENT, Passwords
-from access.workflow import Workflow
 from errors import BadRequest, Invalid, NotFound, Refusal, WorkflowNotAllowed, WrongPassword
 from manifest import files
 
 if TYPE_CHECKING:
-    from access.oidc import Tokens
+    from access.oidc import Tokens, Workflow
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ class Grants:
         Raises WrongPassword or WorkflowNotAllowed when the caller's token opens none of them.
         """
         refusals = {name: self._refusal(name) for name in configured}
-        names = [name for name in configured if refusals[name] is None]
+        names = [name for name, refusal in refusals.items() if refusal is None]
         if not names and self.check_token:
             # WorkflowNotAllowed says more, and only a token of the right repository gets it.
             raise next((each for each in refusals.values() if isinstance(each, WorkflowNotAllowed)), WrongPassword())
@@ -47,25 +46,24 @@ class Grants:
         Raises WrongPassword for a name that the caller's credentials don't open, whether it is configured or not;
         NotFound for one that isn't configured; BadRequest when the URL names none of several.
         """
-        if name is not None:
-            if refusal := self._refusal(name):
-                raise refusal
-            if name not in configured:
-                raise NotFound(
-                    f"no deployment {name} is configured; there is {_paths(self.allowed(configured)) or 'none'}"
-                )
+        if name is not None and (refusal := self._refusal(name)):
+            raise refusal
+        if name in configured:
             return name
         names = self.allowed(configured)
-        if len(configured) > 1 and names:
-            raise BadRequest(f"several deployments are configured; name one in the URL: {_paths(names)}")
+        paths = ", ".join(f"/deployment/{each}" for each in names)
+        if name is not None:
+            raise NotFound(f"no deployment {name} is configured; there is {paths or 'none'}")
         if not names and EVERY_DEPLOYMENT not in self.password_files:
             raise WrongPassword
         if not names:
             raise NotFound("no deployment is configured; put a manifest NAME.yaml into DEPLOYMENTS_DIR")
+        if len(configured) > 1:
+            raise BadRequest(f"several deployments are configured; name one in the URL: {paths}")
         return names[0]
 
     def _refusal(self, name: str) -> Refusal | None:
-        if EVERY_DEPLOYMENT in self.password_files or name in self.password_files:
+        if self.password_files & {EVERY_DEPLOYMENT, name}:
             return None
         if self.check_token is None:
             return WrongPassword()
@@ -114,16 +112,11 @@ class Access:
             problems = [*problems, f"there is no usable password in {self._passwords.directory}"]
         return usable, problems
 
-    def _check_workflow(self, workflow: Workflow, name: str) -> None:
+    def _check_workflow(self, workflow: "Workflow", name: str) -> None:
         try:
             known = name in files.configured(self._deployments_dir)
             workflow.check(name, files.load(self._deployments_dir, name).annotations if known else {})
         except (Invalid, WrongPassword) as error:
-            log.warning(
-                "%s, repository id %s, doesn't open %s: %s", workflow.repository, workflow.repository_id, name, error
-            )
+            who = f"{workflow.repository}, repository id {workflow.repository_id}"
+            log.warning("%s, doesn't open %s: %s", who, name, error)
             raise WrongPassword from None
-
-
-def _paths(names: list[str]) -> str:
-    return ", ".join(f"/deployment/{name}" for name in names)

@@ -1,4 +1,4 @@
-"""Check the tokens that GitHub gives to the jobs of its workflows.
+"""Check the tokens that GitHub gives to the jobs of its workflows, and what a workflow may deploy.
 
 Only a service with the setting OIDC_AUDIENCE imports this module: the cryptography that it needs takes some 10 MiB.
 """
@@ -6,12 +6,14 @@ Only a service with the setting OIDC_AUDIENCE imports this module: the cryptogra
 import logging
 import math
 import time
+from collections.abc import Mapping
 from threading import Lock
 
 import jwt
+from pydantic import BaseModel
 
-from access.workflow import Workflow
-from errors import Unreachable, WrongPassword
+from errors import Unreachable, WorkflowNotAllowed, WrongPassword
+from manifest.annotations import GITHUB_ENVIRONMENT, GITHUB_REF, GITHUB_REPOSITORY_ID
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +26,38 @@ MIN_SECONDS_BETWEEN_FETCHES = 60
 MAX_ISSUER_SECONDS = 5
 
 
+class Workflow(BaseModel, frozen=True):
+    """Hold the claims of a token: https://docs.github.com/en/actions/reference/security/oidc#oidc-token-claims"""
+
+    repository_id: str
+    repository: str
+    ref: str
+    event_name: str = ""
+    environment: str | None = None
+
+    def check(self, name: str, annotations: Mapping[str, str]) -> None:
+        """Check that the annotations of the deployment's manifest allow this workflow.
+
+        Raises WrongPassword for a workflow of another repository. Raises WorkflowNotAllowed, which says more, for one
+        of the right repository: only a person who may push there gets such a token. The repository's id is compared,
+        since its name and the form of `sub` can change: https://docs.github.com/en/actions/reference/security/oidc
+        """
+        if self.repository_id not in _values(annotations.get(GITHUB_REPOSITORY_ID, "")):
+            raise WrongPassword
+        # The author of a pull request chooses what its workflow runs, and every user of GitHub can open one.
+        if self.event_name in ("pull_request", "pull_request_target") or self.ref.startswith("refs/pull/"):
+            raise WorkflowNotAllowed(
+                f"this token is from a pull request, which may not deploy {name}; deploy on a push"
+            )
+        limits = ((GITHUB_REF, "", self.ref), (GITHUB_ENVIRONMENT, "environment ", self.environment))
+        for annotation, kind, actual in limits:
+            allowed = _values(annotations[annotation]) if annotation in annotations else [actual]
+            if actual not in allowed:
+                origin = f"{kind}{actual}" if actual else f"no {kind}".strip()
+                right = " or ".join(allowed) or f"nowhere: its annotation {annotation} is empty"
+                raise WorkflowNotAllowed(f"this token is from {origin}; {name} may be deployed from {kind}{right}")
+
+
 class Tokens:
     """Check the tokens that one issuer makes for one audience."""
 
@@ -32,13 +66,11 @@ class Tokens:
         self._lock = Lock()
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_at = self._tried_at = -math.inf
-        self._has_failed = False
 
     def workflow(self, token: bytes) -> Workflow:
         """Return the workflow that the issuer gave a token to.
 
         Raises WrongPassword for a text that is no valid token, and Unreachable when the issuer's keys can't be fetched.
-        The claims: https://docs.github.com/en/actions/reference/security/oidc#oidc-token-claims
         """
         if len(token) > MAX_TOKEN_BYTES:
             raise WrongPassword
@@ -56,18 +88,12 @@ class Tokens:
                 # Not `iat`: RFC 7519 makes no rule of it, and a clock that is a second slow would refuse good tokens.
                 options={"require": ["aud", "exp", "iss"], "verify_iat": False},
             )
+            return Workflow.model_validate(claims)
         # A forger can write anything into a token, also values of another type or nested too deep.
         except (jwt.PyJWTError, ArithmeticError, AttributeError, RecursionError, TypeError, ValueError) as error:
             # Not the error's text, which may quote the token.
             log.warning("a token is refused: %s", type(error).__name__)
             raise WrongPassword from None
-        return Workflow(
-            repository_id=str(claims.get("repository_id")),
-            repository=str(claims.get("repository")),
-            ref=str(claims.get("ref")),
-            environment=str(claims["environment"]) if "environment" in claims else None,
-            event=str(claims.get("event_name")),
-        )
 
     def _key(self, kid: str) -> jwt.PyJWK:
         # First without the lock: a token with a known key doesn't wait while another thread fetches keys.
@@ -81,7 +107,7 @@ class Tokens:
                 self._fetch()
             if key := self._known().get(kid):
                 return key
-            if self._has_failed:
+            if self._fetched_at < self._tried_at:
                 raise Unreachable(
                     f"the keys of {self._issuer} can't be fetched, so the token can't be checked; try again"
                 )
@@ -93,18 +119,20 @@ class Tokens:
     def _fetch(self) -> None:
         # https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderConfig
         place = f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"
-        self._has_failed = True
         try:
             keys_at = _client(place).fetch_data().get("jwks_uri")
             if not isinstance(keys_at, str) or not keys_at.startswith(self._issuer.partition(":")[0] + ":"):
                 raise ValueError("jwks_uri is missing, or less secure than the issuer's URL")
-            keys = _client(keys_at).get_signing_keys()
-            self._keys, self._fetched_at = {key.key_id: key for key in keys}, time.monotonic()
-            self._has_failed = False
+            self._keys = {key.key_id: key for key in _client(keys_at).get_signing_keys()}
+            self._fetched_at = self._tried_at = time.monotonic()
         except (jwt.PyJWTError, AttributeError, OSError, TypeError, ValueError) as error:
             log.warning("the keys of %s can't be fetched: %s", self._issuer, error)
-        self._tried_at = time.monotonic()
+            self._tried_at = time.monotonic()
 
 
 def _client(url: str) -> jwt.PyJWKClient:
     return jwt.PyJWKClient(url, cache_jwk_set=False, timeout=MAX_ISSUER_SECONDS)
+
+
+def _values(annotation: str) -> list[str]:
+    return [part.strip() for part in annotation.split(",") if part.strip()]

@@ -38,10 +38,7 @@ class Passwords:
         self._logged: list[str] = []
 
     def read(self) -> tuple[list[Password], list[str]]:
-        """Return the usable passwords, and a sentence for each file or line that can't be used. Raises nothing.
-
-        A sentence that the log doesn't have yet is logged, too.
-        """
+        """Return the usable passwords, and a sentence for each file or line that can't be used; log a new sentence."""
         passwords, problems = [], []
         try:
             # Kubernetes puts `..data` and other names with a dot in front there for its own use.

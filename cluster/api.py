@@ -1,15 +1,13 @@
 """Make every call to the Kubernetes API."""
 
-import json
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from kubernetes.client import V1Deployment
 
-from cluster.api_errors import unreachable
 from cluster.backoff import Backoff
-from cluster.connection import Connection
-from cluster.stream import Stream
+from cluster.connection import Connection, Stream
 from errors import Conflict, NotFound, Unreachable
 
 log = logging.getLogger(__name__)
@@ -25,12 +23,15 @@ MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.02, 0.64
 MAX_WARNINGS = 50
 MAX_LOG_BYTES = 1 << 20
 
+_AS_OURS = {"fieldManager": FIELD_MANAGER}
+
 
 class Cluster:
-    """Talk to the API server. It connects at the first call, so that the service starts without a cluster too."""
+    """Talk to the API server. Each call raises a Refusal for what goes wrong."""
 
     def __init__(self, kubeconfig: str | None) -> None:
         self._connection = Connection(kubeconfig)
+        self._call = self._connection.call
 
     def apply(
         self, namespace: str, name: str, build: Callable[[dict | None], V1Deployment | dict], dry_run: bool = False
@@ -38,9 +39,9 @@ class Cluster:
         """Read the Deployment, then create or patch it with what `build` makes of it; return the API server's answer.
 
         `build` gets the live Deployment, or None. Raises Conflict when it is paused, since Kubernetes would roll the
-        patch out later, at `kubectl rollout resume`. Raises also what `build` raises, and each error of the API.
+        patch out later, at `kubectl rollout resume`. Raises also what `build` raises.
         """
-        options = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
+        options = _AS_OURS | {"fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
         backoff = Backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
         for _ in range(MAX_ATTEMPTS):
             live = self.read_deployment(namespace, name)
@@ -65,25 +66,16 @@ class Cluster:
 
     def read_deployment(self, namespace: str, name: str) -> dict | None:
         """Return the live Deployment, or None when there is none."""
-        try:
-            return self._call("GET", _path("deployments", namespace, name))
-        except NotFound:
-            return None
+        return self._read("deployments", namespace, name)
 
-    def list_all(
-        self, kind: str, namespace: str, labels: dict[str, str] | None = None, name: str | None = None
-    ) -> dict:
-        """Return the list of the objects of a kind in a namespace, with the resourceVersion to watch from."""
-        selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
-        query = ({"labelSelector": selector} if selector else {}) | _only(name)
-        return self._call("GET", _path(kind, namespace), query)
+    def list_all(self, kind: str, namespace: str, labels: dict[str, str], name: str | None = None) -> dict:
+        """Return the list of the objects with these labels, and the resourceVersion to watch from."""
+        selector = ",".join(f"{key}={value}" for key, value in labels.items())
+        return self._call("GET", _path(kind, namespace), _only(name) | {"labelSelector": selector})
 
     def pages(self, kind: str, namespace: str, name: str | None = None) -> Iterator[dict]:
-        """Yield the list of a kind page by page, since a namespace may hold thousands.
-
-        Raises Expired when the API server no longer knows the list that the next page belongs to.
-        """
-        query = {"limit": str(MAX_PAGE_ITEMS)} | _only(name)
+        """Yield the list of a kind page by page, since a namespace may hold thousands. Raises Expired."""
+        query = {"limit": MAX_PAGE_ITEMS} | _only(name)
         while True:
             page = self._call("GET", _path(kind, namespace), query)
             yield page
@@ -92,63 +84,45 @@ class Cluster:
             query["continue"] = after
 
     def watch(self, kind: str, namespace: str, resource_version: str, name: str | None = None) -> Stream:
-        """Open a stream of what changes from a resourceVersion on.
-
-        Raises Expired when the API server no longer knows that version.
-        """
-        query = _only(name) | {
-            "watch": "true",
-            "allowWatchBookmarks": "true",
-            "resourceVersion": resource_version,
-            "timeoutSeconds": str(WATCH_SECONDS),
-        }
-        answer = self._connection.send("GET", _path(kind, namespace), query, read_timeout_seconds=MAX_SILENCE_SECONDS)
-        return Stream(answer.response)
+        """Open a stream of what changes from a resourceVersion on. Raises Expired."""
+        query = {"watch": True, "allowWatchBookmarks": True, "timeoutSeconds": WATCH_SECONDS}
+        query |= {"resourceVersion": resource_version} | _only(name)
+        path = _path(kind, namespace)
+        return Stream(self._connection.send("GET", path, query, max_silence_seconds=MAX_SILENCE_SECONDS).response)
 
     def warnings(self, namespace: str, pod: str) -> list[dict]:
         """Return the warning events about a pod."""
         about = f"type=Warning,involvedObject.kind=Pod,involvedObject.name={pod}"
-        query = {"fieldSelector": about, "limit": str(MAX_WARNINGS)}
+        query = {"fieldSelector": about, "limit": MAX_WARNINGS}
         return self._call("GET", _path("events", namespace), query)["items"]
 
     def create_event(self, namespace: str, event: dict) -> None:
         """Create an Event."""
-        self._call("POST", _path("events", namespace), {"fieldManager": FIELD_MANAGER}, event)
+        self._call("POST", _path("events", namespace), _AS_OURS, event)
 
     def read_log(self, namespace: str, pod: str, container: str, previous: bool, lines: int) -> list[str]:
         """Return the last lines of a container's log; with `previous`, of the instance before the present one."""
-        query = {
-            "container": container,
-            "tailLines": str(lines),
-            # The API server counts these bytes from the first of the lines: a low limit would cut off the last ones.
-            "limitBytes": str(MAX_LOG_BYTES),
-            "previous": str(previous).lower(),
-        }
-        answer = self._connection.send("GET", _path("pods", namespace, pod) + "/log", query, accept="*/*")
-        return answer.read().decode(errors="replace").splitlines()
+        # The API server counts the bytes from the first of the lines: a low limit would cut off the last ones.
+        query = {"container": container, "previous": previous, "tailLines": lines, "limitBytes": MAX_LOG_BYTES}
+        answer = self._connection.send("GET", _path("pods", namespace, pod) + "/log", query)
+        return answer.data.decode(errors="replace").splitlines()
 
     def read_config_map(self, namespace: str, name: str) -> dict | None:
         """Return a ConfigMap, or None when there is none."""
-        try:
-            return self._call("GET", _path("configmaps", namespace, name))
-        except NotFound:
-            return None
+        return self._read("configmaps", namespace, name)
 
     def create_config_map(self, namespace: str, body: dict) -> dict:
         """Create a ConfigMap. Raises Conflict when there is one."""
-        return self._call("POST", _path("configmaps", namespace), {"fieldManager": FIELD_MANAGER}, body)
+        return self._call("POST", _path("configmaps", namespace), _AS_OURS, body)
 
     def patch_config_map(self, namespace: str, name: str, body: dict) -> dict:
         """Change a ConfigMap. Raises Conflict when its resourceVersion isn't the body's, NotFound when it is gone."""
-        return self._call("PATCH", _path("configmaps", namespace, name), {"fieldManager": FIELD_MANAGER}, body)
+        return self._call("PATCH", _path("configmaps", namespace, name), _AS_OURS, body)
 
-    def _call(self, method: str, path: str, query: dict | None = None, body: object = None) -> dict:
-        """Make a call; return the JSON of its answer as the API server wrote it."""
-        answer = self._connection.send(method, path, query, body)
-        try:
-            return json.loads(answer.data)
-        except ValueError as error:
-            raise unreachable(self._connection.host, "what answers there is no API server") from error
+    def _read(self, kind: str, namespace: str, name: str) -> dict | None:
+        with suppress(NotFound):
+            return self._call("GET", _path(kind, namespace, name))
+        return None
 
 
 def _path(kind: str, namespace: str, name: str = "") -> str:

@@ -3,73 +3,62 @@
 import json
 import re
 
-import urllib3
 from kubernetes.client import ApiException
+from kubernetes.client.rest import RESTResponse
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ReadTimeoutError
 
 from errors import Conflict, Forbidden, Invalid, NotFound, Refusal, TooSlow, Unreachable
 
-# The API server says a missing right in these words. Other 403s have others: a full quota, the refusal of a policy.
-_MISSING_RIGHT = re.compile(r'User ".*" cannot \w+ resource ".*')
-_STRICT_DECODING = "strict decoding error: "
-_DENIED_BY_WEBHOOK = "denied the request"
-_BAD_APPLY = "typed patch object"
-# An unknown field is a 422 in a patch, a 400 in a create, and a 500 in a server-side apply.
-_BAD_OBJECT = (400, 413, 415, 422)
-
 
 class Expired(Unreachable):
-    """The API server no longer knows the resourceVersion that was asked for; the caller has to list again."""
+    """The API server no longer knows this resourceVersion, or the rest of this list; the caller has to list again."""
 
 
-def refusal(error: ApiException) -> Refusal:
+_BAD_CREDENTIALS = "the API server doesn't accept this service's credentials; is its ServiceAccount still there?"
+# The API server says a missing right in these words. Other 403s have others: a full quota, the refusal of a policy.
+_MISSING_RIGHT = r'User ".*" cannot \w+ resource ".*'
+_HOW_TO_GRANT = (
+    "{found}. This service's own account lacks that right, or the namespace doesn't exist: "
+    "see k8s/role.yaml and k8s/rolebinding.yaml"
+)
+_NO_NAMESPACE = "{message}; create the namespace, or correct metadata.namespace"
+# What an error becomes: the first row with its status and with a pattern that its message contains.
+_TABLE = (
+    ([401], "", Forbidden(_BAD_CREDENTIALS, reason="Unauthorized")),
+    ([403], _MISSING_RIGHT, Forbidden(_HOW_TO_GRANT)),
+    ([403], "exceeded quota", Invalid("{message}", reason="QuotaExceeded")),
+    ([403], "", Invalid("{message}", reason="AdmissionDenied")),
+    ([404], "^namespaces ", Invalid(_NO_NAMESPACE, reason="NamespaceNotFound")),
+    ([404], "", NotFound("{message}")),
+    ([409], "", Conflict("{message}")),
+    ([410], "", Expired("{message}")),
+    ([429], "", Unreachable("the API server is busy: {message}")),
+    ([504], "", TooSlow("the API server ran out of time: {message}")),
+    # An unknown field is a 422 in a patch, a 400 in a create, and a 500 in a server-side apply.
+    ([400, 413, 415, 422], "", Invalid("{message}")),
+    (range(500, 600), "typed patch object|denied the request", Invalid("{message}")),
+    (range(1000), "denied the request", Invalid("{message}", reason="AdmissionDenied")),
+)
+_STRICT_DECODING = "strict decoding error: "
+
+
+def refusal(answer: RESTResponse) -> Refusal:
     """Translate an error that the API server answered."""
-    message = _message(error)
-    match error.status:
-        case 0:  # With this status the client reports that TLS failed.
-            return Unreachable(f"no secure connection to the API server: {message.splitlines()[-1]}")
-        case 401:
-            return Forbidden(
-                "the API server doesn't accept this service's credentials; is its ServiceAccount still there?",
-                reason="Unauthorized",
-            )
-        case 403:
-            return _forbidden(message)
-        case 404 if message.startswith("namespaces "):
-            return Invalid(
-                f"{message}; create the namespace, or correct metadata.namespace", reason="NamespaceNotFound"
-            )
-        case 404:
-            return NotFound(message)
-        case 409:
-            return Conflict(message)
-        case 410:
-            return Expired(message)
-        case 429:
-            return Unreachable(f"the API server is busy: {message}")
-        case 504:
-            return TooSlow(f"the API server ran out of time: {message}")
-        case status if status in _BAD_OBJECT:
-            return Invalid(_without_values(message))
-        case status if status >= 500 and (_BAD_APPLY in message or _DENIED_BY_WEBHOOK in message):
-            return Invalid(_without_values(message))
-        case status if _DENIED_BY_WEBHOOK in message:
-            return Invalid(message, reason="AdmissionDenied")
-        case status:
-            return Unreachable(f"the API server answers {status}: {_without_values(message)}")
+    message = _message(answer)
+    for statuses, pattern, error in _TABLE:
+        if answer.status in statuses and (found := re.search(pattern, message)):
+            sentence = str(error).format(message=_without_values(message), found=found[0])
+            return type(error)(sentence, error.reason)
+    return Unreachable(f"the API server answers {answer.status}: {_without_values(message)}")
 
 
 def connection_refusal(error: Exception, host: str, timeout_seconds: float) -> Refusal:
     """Translate an error of the connection to the API server at `host`."""
-    match error:
-        # It is a kind of ConnectTimeoutError, so it has to come first.
-        case urllib3.exceptions.NewConnectionError():
-            return unreachable(host, why_broken(error))
-        case urllib3.exceptions.ConnectTimeoutError():
-            return unreachable(host, "it doesn't answer")
-        case urllib3.exceptions.ReadTimeoutError():
-            return TooSlow(f"the API server took longer than {timeout_seconds} s; try again")
-        case _:
-            return unreachable(host, why_broken(error))
+    if isinstance(error, ApiException):  # The client reports in this way that TLS failed.
+        return Unreachable(f"no secure connection to the API server: {error.reason.strip().splitlines()[-1]}")
+    if isinstance(error, ReadTimeoutError):
+        return TooSlow(f"the API server took longer than {timeout_seconds} s; try again")
+    return unreachable(host, why_broken(error))
 
 
 def unreachable(host: str, why: str) -> Unreachable:
@@ -79,28 +68,18 @@ def unreachable(host: str, why: str) -> Unreachable:
 
 def why_broken(error: Exception) -> str:
     """Say in a few words why a connection broke."""
-    if isinstance(error, urllib3.exceptions.NewConnectionError):
+    # It is a kind of ConnectTimeoutError, so it has to come first.
+    if isinstance(error, NewConnectionError):
         return str(error).rsplit(": ", 1)[-1]
-    return type(error).__name__
+    return "it doesn't answer" if isinstance(error, ConnectTimeoutError) else type(error).__name__
 
 
-def _message(error: ApiException) -> str:
+def _message(answer: RESTResponse) -> str:
     try:
-        return str(json.loads(error.body)["message"])
+        return str(json.loads(answer.data)["message"])
     except (KeyError, TypeError, ValueError):
         # What answered is not the API server, but for example a proxy in between.
-        return str(error.reason or "no reason given").strip().splitlines()[-1]
-
-
-def _forbidden(message: str) -> Refusal:
-    if missing := _MISSING_RIGHT.search(message):
-        return Forbidden(
-            f"{missing[0]}. This service's own account lacks that right, or the namespace doesn't exist: "
-            "see k8s/role.yaml and k8s/rolebinding.yaml"
-        )
-    if "exceeded quota" in message:
-        return Invalid(message, reason="QuotaExceeded")
-    return Invalid(message, reason="AdmissionDenied")
+        return answer.reason or "no reason given"
 
 
 def _without_values(message: str) -> str:

@@ -1,13 +1,16 @@
 """Carry one call to the API server and its answer back, with the credentials of this service."""
 
+import json
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
 
 import urllib3
 from kubernetes import client, config
-from kubernetes.client import ApiException
 from kubernetes.client.rest import RESTResponse
+from urllib3.exceptions import HTTPError, ProtocolError
 
-from cluster.api_errors import connection_refusal, refusal, unreachable
+from cluster.api_errors import connection_refusal, refusal, unreachable, why_broken
 from errors import Unreachable
 
 # A signal makes two calls, and fails with the first one that takes longer.
@@ -15,88 +18,90 @@ CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS = 2, 10
 # So many connections stay open between calls. A busy moment may open more; each of those is closed after its call.
 MAX_CONNECTIONS = 16
 
-_CONTENT_TYPES = {
-    "POST": {"Content-Type": "application/json"},
-    "PATCH": {"Content-Type": "application/strategic-merge-patch+json"},
-}
-
 
 class Connection:
-    """Send calls to one API server.
-
-    It reads the kubeconfig at the first call, so that the service starts although there is no cluster yet.
-    """
+    """Send calls to one API server. It connects at the first one, so that the service starts without a cluster too."""
 
     def __init__(self, kubeconfig: str | None) -> None:
         self._kubeconfig = kubeconfig
         self._client: client.ApiClient | None = None
         self._lock = threading.Lock()
 
-    @property
-    def host(self) -> str:
-        """The URL of the API server."""
-        return self._connected().configuration.host
+    def call(self, method: str, path: str, query: dict | None = None, body: object = None) -> dict:
+        """Make a call; return the JSON of its answer as the API server wrote it. Raises a Refusal."""
+        answer = self.send(method, path, query, body)
+        try:
+            return json.loads(answer.data)
+        except ValueError as error:
+            raise unreachable(self._connected().configuration.host, "what answers there is no API server") from error
 
     def send(
-        self,
-        method: str,
-        path: str,
-        query: dict | None = None,
-        body: object = None,
-        read_timeout_seconds: float | None = None,
-        accept: str = "application/json",
+        self, method: str, path: str, query: dict | None = None, body: object = None, max_silence_seconds: float = 0
     ) -> RESTResponse:
-        """Make a call; return its answer, read to its end unless it is a watch. Raises a Refusal.
+        """Make a call; return its answer, read to its end unless `max_silence_seconds` is given: then it is a watch.
 
         It makes the call a second time where the connection broke, since no call does harm when it arrives twice; and
         with credentials read again where they were refused, since Kubernetes rotates the token of a service account.
+        Raises a Refusal.
         """
-        query, timeout = query or {}, (CONNECT_TIMEOUT_SECONDS, read_timeout_seconds or READ_TIMEOUT_SECONDS)
+        # The log of a container isn't JSON.
+        headers = {"Accept": "application/json, */*", "Content-Type": "application/json"}
+        if method == "PATCH":
+            headers["Content-Type"] = "application/strategic-merge-patch+json"
+        read_seconds = max_silence_seconds or READ_TIMEOUT_SECONDS
+        connected = self._connected()
         for is_last in (False, True):
-            connected = self._connected()
             try:
                 # Not through AppsV1Api: its import takes some 20 MiB, and each call through it takes longer.
                 request = connected.param_serialize(
-                    method,
-                    path,
-                    query_params=list(query.items()),
-                    header_params={"Accept": accept} | _CONTENT_TYPES.get(method, {}),
-                    body=body,
-                    auth_settings=["BearerToken"],
+                    method, path, query_params=query, header_params=headers, body=body, auth_settings=["BearerToken"]
                 )
-                return _answer(connected.call_api(*request, _request_timeout=timeout), is_watch="watch" in query)
-            except ApiException as error:
-                if error.status != 401 or is_last:
-                    raise refusal(error) from error
-                self._forget(connected)
-            except urllib3.exceptions.ProtocolError:
+                answer = connected.call_api(*request, _request_timeout=(CONNECT_TIMEOUT_SECONDS, read_seconds))
+                is_good = 200 <= answer.status < 300
+                if not (is_good and max_silence_seconds):
+                    # This gives the connection back; an answer that isn't read takes the TLS session with it.
+                    answer.read()
+            except ProtocolError:
                 continue
-            except (urllib3.exceptions.HTTPError, OSError) as error:
-                raise connection_refusal(error, connected.configuration.host, timeout[1]) from error
-        raise unreachable(self.host, "it ends each connection")
+            except (client.ApiException, HTTPError, OSError) as error:
+                raise connection_refusal(error, connected.configuration.host, read_seconds) from error
+            if is_good:
+                return answer
+            if answer.status != 401 or is_last:
+                raise refusal(answer)
+            connected = self._connected(refused=connected)
+        raise unreachable(connected.configuration.host, "it ends each connection")
 
-    def _connected(self) -> client.ApiClient:
+    def _connected(self, refused: client.ApiClient | None = None) -> client.ApiClient:
         with self._lock:
-            if self._client is None:
+            # Otherwise another thread has read the credentials again already.
+            if self._client is refused:
                 self._client = _connect(self._kubeconfig)
             return self._client
 
-    def _forget(self, refused: client.ApiClient) -> None:
-        with self._lock:
-            # Another thread may have read the credentials again already.
-            if self._client is refused:
-                self._client = None
 
+class Stream:
+    """Yield the events of a watch, one JSON object each, until the API server ends it or `close` is called."""
 
-def _answer(answer: RESTResponse, is_watch: bool) -> RESTResponse:
-    is_good = 200 <= answer.status < 300
-    if is_good and is_watch:
-        return answer
-    # An answer that is read to its end gives its connection back; an unread one takes the TLS session with it.
-    answer.read()
-    if not is_good:
-        raise ApiException.from_response(http_resp=answer, body=answer.data.decode(), data=None)
-    return answer
+    def __init__(self, response: urllib3.HTTPResponse) -> None:
+        self._response, self._is_being_read = response, False
+
+    def __iter__(self) -> Iterator[dict]:
+        self._is_being_read = True
+        try:
+            yield from (json.loads(line) for line in self._response if line.strip())
+        except (HTTPError, OSError, ValueError) as error:
+            raise Unreachable(f"a watch broke: {why_broken(error)}") from error
+        finally:
+            self._response.close()
+
+    def close(self) -> None:
+        """End the stream; any thread may call this."""
+        with suppress(OSError, ValueError, RuntimeError):
+            self._response.shutdown()
+        # The thread that reads closes the response itself.
+        if not self._is_being_read:
+            self._response.close()
 
 
 def _connect(kubeconfig: str | None) -> client.ApiClient:

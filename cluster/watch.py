@@ -9,13 +9,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from cluster.api import Cluster
 from cluster.api_errors import Expired
 from cluster.backoff import Backoff
-from cluster.snapshot import Snapshot
-from cluster.store import Store, trimmed
-from cluster.stream import Stream
+from cluster.connection import Stream
+from cluster.snapshot import Snapshot, Store, trimmed
 from errors import Refusal, Unreachable
 
 log = logging.getLogger(__name__)
@@ -23,8 +23,6 @@ log = logging.getLogger(__name__)
 KINDS = ("deployments", "replicasets", "pods")
 # The pauses before a watch that broke is opened again.
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.2, 5
-# An API server that lags behind another one answers "Too large resource version" with 504: a new list helps there too.
-_LIST_AGAIN = (410, 504)
 
 
 class Watches:
@@ -83,6 +81,20 @@ class View:
         self._watched.refresh()
 
 
+@dataclass
+class _Kind:
+    """Hold how far the watch of one kind has come."""
+
+    name: str
+    is_known: bool = False  # The store has what is there.
+    must_list: bool = True  # The next watch needs a new list before it.
+    # While only one Deployment is followed, only this one is watched: Kubernetes can grant that right by name.
+    # https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources
+    only: str | None = None
+    resource_version: str = ""
+    stream: Stream | None = None
+
+
 class _Namespace:
     """List and watch each kind in one namespace, in a thread each, until `stop`."""
 
@@ -92,117 +104,95 @@ class _Namespace:
         self._cluster, self._namespace = cluster, namespace
         self._lock = threading.Lock()
         self._store = Store()
-        # While only one Deployment is followed, only this one is watched: Kubernetes can grant that right by name.
-        # https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources
-        self._only_deployment: str | None = None
-        # The kinds of which the store has what is there, and those that have to be listed before the next watch.
-        self._known: set[str] = set()
-        self._to_list = set(KINDS)
-        self._resource_versions: dict[str, str] = {}
-        self._streams: dict[str, Stream] = {}
+        self._kinds = {name: _Kind(name) for name in KINDS}
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        for kind in KINDS:
-            name = f"watch {kind} {self._namespace}"
+        for kind in self._kinds.values():
+            name = f"watch {kind.name} {self._namespace}"
             threading.Thread(target=self._run, args=(kind,), name=name, daemon=True).start()
 
     def stop(self) -> None:
         self._stopped.set()
-        self._end_streams()
+        self.refresh()
 
     def refresh(self) -> None:
-        with self._lock:
-            self._known.clear()
-            self._to_list = set(KINDS)
-        self._end_streams()
+        for kind in self._kinds.values():
+            self._forget(kind)
 
     def add(self, view: View) -> None:
         """Serve one more view, and watch all Deployments as soon as several are followed."""
         with self._lock:
             self.views.add(view)
-            if self._only_deployment in (None, view.deployment):
-                return
-            self._to_list.add("deployments")
-        if stream := self._streams.get("deployments"):
-            stream.close()
+        deployments = self._kinds["deployments"]
+        if deployments.only not in (None, view.deployment):
+            self._forget(deployments)
 
     def snapshot(self, deployment: str, events: list[dict]) -> Snapshot | None:
         with self._lock:
-            if len(self._known) < len(KINDS) or self._only_deployment not in (None, deployment):
-                return None
-            return self._store.snapshot(deployment, events)
+            is_known = all(kind.is_known for kind in self._kinds.values())
+            return self._store.snapshot(deployment, events) if is_known else None
 
-    def _end_streams(self) -> None:
-        for stream in list(self._streams.values()):
-            stream.close()
-
-    def _run(self, kind: str) -> None:
+    def _run(self, kind: _Kind) -> None:
         backoff = Backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
         while not self._stopped.is_set():
             began = time.monotonic()
             try:
-                if kind in self._to_list:
+                if kind.must_list:
                     self._list(kind)
                 self._watch(kind)
             except Expired:
-                self._to_list.add(kind)
+                kind.must_list = True
             except Refusal as error:
-                self._fail(kind, error)
+                # A stream that was closed on purpose breaks too, but is no trouble: `_forget` does that.
+                if not (kind.must_list or self._stopped.is_set()):
+                    self.trouble = error
+                    log.warning("watching %s: %s", kind.name, error, extra={"namespace": self._namespace})
+                self._forget(kind)
             except Exception:  # Without its thread a kind would never be known again, and no rollout would end.
-                log.exception("watching %s failed", kind, extra={"namespace": self._namespace})
+                log.exception("watching %s failed", kind.name, extra={"namespace": self._namespace})
                 self._forget(kind)
             if time.monotonic() - began > MAX_PAUSE_SECONDS:
                 backoff.reset()
             else:
                 backoff.pause(self._stopped)
 
-    def _fail(self, kind: str, error: Refusal) -> None:
-        # A stream that was closed on purpose breaks too, but is no trouble: `stop`, `refresh` and `add` do that.
-        if kind not in self._to_list and not self._stopped.is_set():
-            self.trouble = error
-            log.warning("watching %s: %s", kind, error, extra={"namespace": self._namespace})
-        self._forget(kind)
-
-    def _forget(self, kind: str) -> None:
+    def _forget(self, kind: _Kind) -> None:
         """Decide nothing until the kind is listed again: the next watch may not tell all that this one missed."""
-        self._mark(kind, is_known=False)
-        self._to_list.add(kind)
-
-    def _list(self, kind: str) -> None:
         with self._lock:
-            self._to_list.discard(kind)
-            if kind == "deployments":
+            kind.is_known, kind.must_list = False, True
+        if kind.stream:
+            kind.stream.close()
+        self._wake_all()
+
+    def _list(self, kind: _Kind) -> None:
+        with self._lock:
+            kind.must_list = False
+            if kind.name == "deployments":
                 followed = {view.deployment for view in tuple(self.views)}
-                self._only_deployment = followed.pop() if len(followed) == 1 else None
-                # Until the new list is here, the store holds what was listed under another name.
-                self._known.discard(kind)
+                kind.only = followed.pop() if len(followed) == 1 else None
         listed = []
-        for page in self._cluster.pages(kind, self._namespace, self._name_to_ask_for(kind)):
-            listed += [trimmed(kind, thing) for thing in page["items"]]
+        for page in self._cluster.pages(kind.name, self._namespace, kind.only):
+            listed += [trimmed(kind.name, thing) for thing in page["items"]]
         with self._lock:
-            self._store.replace_all(kind, listed)
-        self._resource_versions[kind] = page["metadata"]["resourceVersion"]
-        self._mark(kind, is_known=True)
+            self._store.replace_all(kind.name, listed)
+            kind.is_known = not kind.must_list
+        kind.resource_version = page["metadata"]["resourceVersion"]
+        self._wake_all()
 
-    def _watch(self, kind: str) -> None:
-        stream = self._streams[kind] = self._cluster.watch(
-            kind, self._namespace, self._resource_versions[kind], self._name_to_ask_for(kind)
-        )
-        if self._stopped.is_set() or kind in self._to_list:
-            stream.close()  # `stop`, `refresh` or `add` came before there was a stream to close.
-        for event in stream:
+    def _watch(self, kind: _Kind) -> None:
+        kind.stream = self._cluster.watch(kind.name, self._namespace, kind.resource_version, kind.only)
+        if kind.must_list or self._stopped.is_set():
+            kind.stream.close()  # `_forget` came before there was a stream to close.
+        for event in kind.stream:
             thing = event["object"]
             if event["type"] == "ERROR":
-                if thing.get("code") in _LIST_AGAIN:
-                    raise Expired(thing.get("message", "the watch has expired"))
-                raise Unreachable(thing.get("message", "the watch ended with an error"))
+                # An API server that lags behind another one answers 504: a new list helps there as well.
+                error = Expired if thing.get("code") in (410, 504) else Unreachable
+                raise error(thing.get("message", "the watch ended with an error"))
             if event["type"] != "BOOKMARK":
-                self._apply(kind, event["type"], thing)
-            self._resource_versions[kind] = thing["metadata"]["resourceVersion"]
-
-    def _name_to_ask_for(self, kind: str) -> str | None:
-        return self._only_deployment if kind == "deployments" else None
+                self._apply(kind.name, event["type"], thing)
+            kind.resource_version = thing["metadata"]["resourceVersion"]
 
     def _apply(self, kind: str, change: str, thing: dict) -> None:
         with self._lock:
@@ -215,8 +205,6 @@ class _Namespace:
             if view.deployment == deployment:
                 view.changed.set()
 
-    def _mark(self, kind: str, is_known: bool) -> None:
-        with self._lock:
-            (self._known.add if is_known else self._known.discard)(kind)
+    def _wake_all(self) -> None:
         for view in tuple(self.views):
             view.changed.set()

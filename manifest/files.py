@@ -4,12 +4,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from kubernetes.client import V1Deployment
-
 from errors import Invalid, NotFound
 from manifest import kubectl_yaml
-from manifest.annotations import annotations_of
-from manifest.validation import faults_of, without_server_fields
+from manifest.validation import read_deployment
 
 # This service already uses these names, for a path or for a password file.
 RESERVED = frozenset({"rollback", "default", "dockerhub"})
@@ -63,24 +60,12 @@ def load(directory: Path, name: str) -> Manifest:
 @lru_cache(maxsize=MAX_CACHED_MANIFESTS)
 def _parsed(file: str, content: bytes, own_namespace: str) -> Manifest:
     try:
-        document = kubectl_yaml.load(content)
-    except ValueError as error:
-        raise Invalid(f"{file}: {error}") from None
-    try:
-        document = without_server_fields(document)
-        faults = [f"{file}: {fault}" for fault in faults_of(document)]
+        deployment = read_deployment(kubectl_yaml.load(content))
     except RecursionError:
         raise Invalid(f"{file}: is nested too deep, or an anchor in it holds itself") from None
-    if faults:
-        raise Invalid("\n".join(faults))
-    metadata = document["metadata"]
-    body = None
-    if "spec" in document:
-        body = V1Deployment.model_validate(document).model_dump(mode="json", by_alias=True, exclude_none=True)
-    return Manifest(
-        file=file,
-        namespace=metadata.get("namespace") or own_namespace,
-        name=metadata["name"],
-        annotations=annotations_of(document),
-        body=body,
-    )
+    except ValueError as error:
+        raise Invalid("\n".join(f"{file}: {line}" for line in str(error).splitlines())) from None
+    body, metadata = None, deployment.metadata
+    if deployment.spec:
+        body = deployment.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return Manifest(file, metadata.namespace or own_namespace, metadata.name, metadata.annotations or {}, body)

@@ -32,25 +32,27 @@ class ImageReference:
             raise ValueError(f"{text[:200]!r} is no image; write repo:tag, repo@sha256:… or repo:tag@sha256:…")
         if tag_required and not (found["tag"] or found["digest"]):
             raise ValueError(f"{text!r} has neither tag nor digest; write {text}:latest if you mean that")
-        domain, _, rest = text.partition("/")
-        path = found["path"]
+        first, _, rest = text.partition("/")
         # The first part is a registry only if it can't be the name of a user on Docker Hub:
         # https://docs.docker.com/reference/cli/docker/image/tag/
-        if rest and (re.search(r"[.:]", domain) or domain == "localhost"):
-            path = path.removeprefix(f"{domain}/")
-        else:
-            domain = DOCKER_HUB
-        if domain == "index.docker.io":
-            domain = DOCKER_HUB
-        if domain == DOCKER_HUB and "/" not in path:
+        has_registry = rest and (re.search(r"[.:]", first) or first == "localhost")
+        registry = first if has_registry and first != "index.docker.io" else DOCKER_HUB
+        path = found["path"].removeprefix(f"{first}/") if has_registry else found["path"]
+        if registry == DOCKER_HUB and "/" not in path:
             path = f"library/{path}"
-        return cls(f"{domain}/{path}", found["tag"], found["digest"])
+        return cls(f"{registry}/{path}", found["tag"], found["digest"])
 
     @staticmethod
     def pin(text: str, digest: str) -> str:
         """Return the image's name with a digest in place of its tag; the repository stays as it was written."""
-        without_digest = text.partition("@")[0]
-        folder, slash, name = without_digest.rpartition("/")
         # A colon before the last slash belongs to the port of a registry.
-        repository = folder + slash + name.partition(":")[0]
+        repository = re.sub(r"(:[^:/@]+)?(@.+)?$", "", text)
         return f"{repository}@{digest}"
+
+
+def repository_of(image: str) -> str | None:
+    """Return the repository of an image, with its registry; None for a text that is no image."""
+    try:
+        return ImageReference.parse(image, tag_required=False).repository
+    except ValueError:
+        return None

@@ -7,18 +7,28 @@ import yaml
 # PyYAML may have been built with a parser in C, which is ten times as fast.
 _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-_MERGE, _NULL = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:null"
-_BOOL, _INT, _FLOAT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+_TAG = "tag:yaml.org,2002:"
+# What a plain scalar is: the first of these that it matches, else text. The rules are those of kubectl:
+# https://github.com/kubernetes-sigs/yaml/blob/master/goyaml.v2/resolve.go
+_SCALARS = {
+    "merge": r"<<",
+    "null": r"~|null|Null|NULL|",
+    "bool": r"y|Y|yes|Yes|YES|true|True|TRUE|on|On|ON|n|N|no|No|NO|false|False|FALSE|off|Off|OFF",
+    "int": r"[-+]?(?:0[xX][0-9a-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|[0-9][0-9_]*)",
+    "float": r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+}
 
 
 class _Loader(_SafeLoader):
-    # The rules below are those of kubectl: https://github.com/kubernetes-sigs/yaml/blob/master/goyaml.v2/resolve.go
-    yaml_implicit_resolvers = {}  # noqa: RUF012 - the base class reads it
+    yaml_implicit_resolvers = {  # noqa: RUF012 - the base class reads it
+        None: [(_TAG + kind, re.compile(rf"(?:{pattern})\Z")) for kind, pattern in _SCALARS.items()]
+    }
+    bool_values = {**_SafeLoader.bool_values, "y": True, "n": False}  # noqa: RUF012
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
         for key, _ in node.value:
-            if key.tag != _MERGE and isinstance(key, yaml.ScalarNode):
+            if key.tag != f"{_TAG}merge" and isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
                     raise yaml.constructor.ConstructorError(None, None, "a key stands here twice", key.start_mark)
                 seen.add(key.value)
@@ -44,31 +54,11 @@ class _Loader(_SafeLoader):
         try:
             return int(text, 0)
         except ValueError:
-            return float(
-                text.replace(".inf", "inf").replace(".nan", "nan").replace(".Inf", "inf").replace(".NaN", "nan")
-            )
+            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
-_Loader.add_implicit_resolver(_MERGE, re.compile(r"<<\Z"), ["<"])
-_Loader.add_implicit_resolver(_NULL, re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""])
-_Loader.add_implicit_resolver(
-    _BOOL,
-    re.compile(r"(?:y|Y|yes|Yes|YES|true|True|TRUE|on|On|ON|n|N|no|No|NO|false|False|FALSE|off|Off|OFF)\Z"),
-    list("yYtToOnNfF"),
-)
-_Loader.add_implicit_resolver(
-    _INT, re.compile(r"[-+]?(?:0[xX][0-9a-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|[0-9][0-9_]*)\Z"), list("-+0123456789")
-)
-_Loader.add_implicit_resolver(
-    _FLOAT,
-    re.compile(
-        r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
-    ),
-    list("-+.0123456789"),
-)
-_Loader.add_constructor(_INT, _Loader.construct_number)
-_Loader.add_constructor(_FLOAT, _Loader.construct_number)
-_Loader.bool_values = {**_SafeLoader.bool_values, "y": True, "n": False}
+_Loader.add_constructor(f"{_TAG}int", _Loader.construct_number)
+_Loader.add_constructor(f"{_TAG}float", _Loader.construct_number)
 
 
 def load(content: bytes) -> object:
@@ -84,7 +74,7 @@ def load(content: bytes) -> object:
         raise ValueError(f"{line}{error.problem or 'is no YAML'}") from None
     except yaml.reader.ReaderError as error:
         raise ValueError(f"has a character that YAML forbids: {error.reason}") from None
-    except (RecursionError, ValueError) as error:
+    except (KeyError, RecursionError, ValueError) as error:
         raise ValueError(f"can't be read: {type(error).__name__}") from None
     if not documents:
         raise ValueError("is empty")

@@ -1,14 +1,13 @@
 """Read and change pod templates: their containers, their rollout id, and their images, pinned or not."""
 
 import json
-import re
 from datetime import UTC, datetime
 
 from manifest.annotations import RESTARTED_AT, UNPINNED, annotations_of
-from manifest.image_reference import ImageReference
+from manifest.image_reference import ImageReference, repository_of
 
 _ID_FORMAT = "%Y%m%dT%H%M%S.%fZ"
-_CONTAINER_FIELDS = ("containers", "initContainers")
+CONTAINER_FIELDS = ("containers", "initContainers")
 
 
 def new_rollout_id() -> str:
@@ -18,10 +17,8 @@ def new_rollout_id() -> str:
 
 def is_rollout_id(text: str | None) -> bool:
     """Tell whether this service can have made a text as a rollout id."""
-    if not re.fullmatch(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z", text or ""):
-        return False
     try:
-        return bool(time_of(text))
+        return time_of(text or "").strftime(_ID_FORMAT) == text
     except ValueError:
         return False
 
@@ -38,7 +35,12 @@ def rollout_id_of(template: dict) -> str | None:
 
 def containers(template: dict) -> list[dict]:
     """Return the containers of a pod template, with the init containers last."""
-    return [each for field in _CONTAINER_FIELDS for each in template["spec"].get(field) or []]
+    return [each for field in CONTAINER_FIELDS for each in template["spec"].get(field) or []]
+
+
+def images_of(template: dict) -> dict[str, str]:
+    """Return the images of a pod template, as container -> image."""
+    return {each["name"]: each["image"] for each in containers(template)}
 
 
 def image_of(template: dict, wanted: str | None) -> str:
@@ -49,23 +51,21 @@ def image_of(template: dict, wanted: str | None) -> str:
 
 def pinned(template: dict, digests: dict[str, str]) -> dict:
     """Return a pod template with images pinned to digests, given as container -> digest."""
-    spec = dict(template["spec"])
-    for field in _CONTAINER_FIELDS:
-        if field in spec:
-            spec[field] = [
-                {**each, "image": ImageReference.pin(each["image"], digests[each["name"]])}
-                if each["name"] in digests
-                else each
-                for each in spec[field]
-            ]
-    return {**template, "metadata": dict(template.get("metadata") or {}), "spec": spec}
+
+    def pin(container: dict) -> dict:
+        digest = digests.get(container["name"])
+        return {**container, "image": ImageReference.pin(container["image"], digest)} if digest else container
+
+    spec = template["spec"]
+    changed = {field: [pin(each) for each in spec[field]] for field in CONTAINER_FIELDS if field in spec}
+    return {**template, "metadata": dict(template.get("metadata") or {}), "spec": {**spec, **changed}}
 
 
 def unpinned_images(template: dict) -> dict[str, str]:
     """Return what the images were called before a rollback pinned them, as container -> image; empty if none did."""
     try:
-        images = json.loads(annotations_of(template)[UNPINNED])
-        return {name: image for name, image in images.items() if isinstance(image, str)}
+        former, present = json.loads(annotations_of(template)[UNPINNED]), images_of(template)
+        return {name: image for name, image in former.items() if name in present and isinstance(image, str)}
     except (AttributeError, KeyError, ValueError):
         return {}  # The annotation is missing, or another client has overwritten it.
 
@@ -94,20 +94,12 @@ def running_digests(template: dict, pods: list[dict]) -> tuple[dict[str, str], b
     The container runtime reports the digest in `imageID`, as `REPOSITORY@sha256:…`.
     """
     found: dict[str, set[str]] = {}
-    images = {each["name"]: each["image"] for each in containers(template)}
+    repositories = {name: repository_of(image) for name, image in images_of(template).items()}
     fields = ("initContainerStatuses", "containerStatuses")
     for status in (each for pod in pods for field in fields for each in pod.get("status", {}).get(field, [])):
-        repository, _, digest = status.get("imageID", "").removeprefix("docker-pullable://").partition("@")
-        image = images.get(status["name"])
-        if digest.startswith("sha256:") and image and _have_same_repository(repository, image):
+        image, _, digest = status.get("imageID", "").removeprefix("docker-pullable://").partition("@")
+        repository = repositories.get(status["name"])
+        if digest.startswith("sha256:") and repository and repository_of(image) == repository:
             found.setdefault(status["name"], set()).add(digest)
     mixed = any(len(digests) > 1 for digests in found.values())
     return ({} if mixed else {name: digests.pop() for name, digests in found.items()}), mixed
-
-
-def _have_same_repository(one: str, other: str) -> bool:
-    try:
-        one, other = (ImageReference.parse(each, tag_required=False).repository for each in (one, other))
-        return one == other
-    except ValueError:
-        return False

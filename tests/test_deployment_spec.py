@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from deployment_spec import build_rollback
-from errors import BadRequest, NotFound, OtherImage
+from errors import NotFound, OtherImage
 from manifest.annotations import UNPINNED
 from tests.manifest.samples import (
     DIGEST,
@@ -82,20 +82,16 @@ def test_an_image_of_the_same_repository_is_sent_as_the_signal_wrote_it(read, wr
 
 
 @pytest.mark.parametrize(
-    ("image", "refusal", "words"),
+    ("image", "words"),
     [
-        ("acme/api:1", OtherImage, "doesn't run docker.io/acme/api; it may get an image of docker.io/acme/web"),
-        ("ghcr.io/acme/web:1", OtherImage, "doesn't run ghcr.io/acme/web"),
-        ("docker.io.evil.example/acme/web:1", OtherImage, "it may get an image of docker.io/acme/web"),
-        ("", BadRequest, "is no image"),
-        ("acme/web", BadRequest, "has neither tag nor digest"),
-        ("acme/web:", BadRequest, "is no image"),
-        ("acme/web :2", BadRequest, "is no image"),
+        ("acme/api:1", "doesn't run docker.io/acme/api; it may get an image of docker.io/acme/web"),
+        ("ghcr.io/acme/web:1", "doesn't run ghcr.io/acme/web"),
+        ("docker.io.evil.example/acme/web:1", "it may get an image of docker.io/acme/web"),
     ],
 )
-def test_another_image_is_refused(read, image, refusal, words):
+def test_another_image_is_refused(read, image, words):
     for there in (None, live()):
-        with pytest.raises(refusal) as refused:
+        with pytest.raises(OtherImage) as refused:
             sent(read(MANIFEST), there, image=image)
         assert words in str(refused.value)
 

@@ -1,6 +1,12 @@
-"""How an answer looks: text or JSON, as the request's Accept prefers; and which answer an error becomes."""
+"""How an answer looks, as Accept prefers: text, JSON or Markdown; which answer an error becomes; the log lines."""
 
 import logging
+import re
+import shlex
+import time
+import uuid
+from collections.abc import Callable
+from urllib.parse import quote
 
 from flask import Blueprint, Response, g, jsonify, request
 from werkzeug.datastructures import MIMEAccept
@@ -8,29 +14,26 @@ from werkzeug.exceptions import HTTPException
 
 from deployer import Report
 from errors import Refusal
-from rollout.model import Phase
-from rollout.wording import as_applied, as_text
+from rollout.model import Phase, Rollout
+from rollout.wording import as_applied, as_markdown, as_text
+from web.parts import parts
 
 log = logging.getLogger(__name__)
 blueprint = Blueprint("answers", __name__)
 
-STATUS_OF = {
-    Phase.COMPLETE: 200,
-    Phase.PROGRESSING: 202,
-    Phase.SUPERSEDED: 409,
-    Phase.PAUSED: 409,
-    Phase.FAILED: 424,
-}
+STATUS_OF = {Phase.COMPLETE: 200, Phase.PROGRESSING: 202, Phase.SUPERSEDED: 409, Phase.PAUSED: 409, Phase.FAILED: 424}
 RETRY_AFTER_SECONDS = 5
 _HTTP_SENTENCES = {404: "there is nothing at this path; signals go to /deployment or /deployment/NAME"}
 
 
-def answer(status: int, data: dict, text: str) -> Response:
+def answer(status: int, data: dict, text: str, markdown: Callable[[], str] | None = None) -> Response:
     """Answer in the media type that the request prefers; text is the default."""
     renderers = {
         "text/plain": lambda: Response(f"{text}\n", mimetype="text/plain"),
         "application/json": lambda: jsonify(data),
     }
+    if markdown:
+        renderers["text/markdown"] = lambda: Response(markdown(), mimetype="text/markdown")
     # Without parameters: Werkzeug takes `application/json; charset=utf-8` for another type.
     accepted = MIMEAccept([(kind.partition(";")[0], quality) for kind, quality in request.accept_mimetypes])
     response = renderers[accepted.best_match(list(renderers), default="text/plain")]()
@@ -46,24 +49,38 @@ def error(status: int, sentence: str, reason: str, **data: object) -> Response:
 
 def rollout_state(report: Report) -> Response:
     """Answer with the state of a rollout: its phase decides the status."""
-    return answer(STATUS_OF[report.rollout.phase], _data(report), as_text(report.rollout))
+    return _about_rollout(STATUS_OF[report.rollout.phase], report, as_text(report.rollout))
 
 
 def applied(report: Report) -> Response:
     """Answer that the API server has accepted a change, before anything is known of the rollout."""
-    return answer(200, _data(report), as_applied(report.rollout))
+    return _about_rollout(200, report, as_applied(report.rollout))
 
 
 def too_many_waiting(report: Report) -> Response:
     """Answer with a rollout that is progressing, and say that the request can't wait for its verdict."""
     sentence = "too many requests wait already; ask again with GET and ?id="
-    response = answer(202, _data(report), f"{as_text(report.rollout)}\n{sentence}")
+    response = _about_rollout(202, report, f"{as_text(report.rollout)}\n{sentence}")
     response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response
 
 
-def _data(report: Report) -> dict:
-    return report.rollout.as_json() | {"history": [record.as_history() for record in report.history.values()]}
+def _about_rollout(status: int, report: Report, text: str) -> Response:
+    data = report.rollout.as_json() | {"history": [record.as_history() for record in report.history.values()]}
+    return answer(status, data, text, lambda: as_markdown(report.rollout, report.history, _way_back(report.rollout)))
+
+
+def _way_back(rollout: Rollout) -> str:
+    """Return the command with which this caller can roll a rollout back."""
+    # Outside its job, a workflow has no token. Without a valid Host, the URL isn't known.
+    if g.has_token or not request.host:
+        return f"kubectl rollout undo deployment/{rollout.deployment} --namespace {rollout.namespace}"
+    # Any word may stand in this header, and uWSGI takes the scheme from it.
+    scheme = "https" if request.headers.get("X-Forwarded-Proto", request.scheme) == "https" else "http"
+    name = request.view_args.get("name")
+    path = f"/deployment/{quote(name)}" if name else "/deployment"
+    url = f"{scheme}://{request.host}{path}/rollback"
+    return f'curl --data "{{\\"pw\\": \\"$PASSWORD\\", \\"wait\\": true}}" {shlex.quote(url)}'
 
 
 @blueprint.app_errorhandler(Refusal)
@@ -92,3 +109,31 @@ def fail(exception: Exception) -> Response:
     """Answer a request that meets a bug; the log has the traceback."""
     log.exception("unexpected error")
     return error(500, f"internal error; the log tells more under request_id {g.request_id}", "InternalError")
+
+
+@blueprint.before_app_request
+def identify() -> None:
+    """Give the request an id: the one that the sender gave it, where that is a plain word."""
+    g.started = time.monotonic()
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", given) else uuid.uuid4().hex
+
+
+@blueprint.after_app_request
+def write_access_line(response: Response) -> Response:
+    """Write the request's line to the log, and count it if it is a signal."""
+    status = response.status_code
+    response.headers["X-Request-ID"] = g.request_id
+    if request.method == "POST":
+        parts().metrics.signals.labels(g.get("deployment", ""), str(status)).inc()
+    path = request.path
+    # The path of a webhook ends in its token. A path that no route has may be a webhook's with a slip in it.
+    if request.url_rule is None or "token" in request.view_args or "dockerhub" in path.lower():
+        path = re.sub(r"(?s)^(/*[^/]*)/.+", r"\1/…", path)
+    level = logging.WARNING if status >= 500 else logging.INFO
+    if path in ("/healthz", "/readyz") and status == 200:
+        level = logging.DEBUG  # The kubelet's probes come several times a minute, and would bury the other lines.
+    milliseconds = round((time.monotonic() - g.started) * 1000, 1)
+    fields = {"method": request.method, "path": path, "status": status, "milliseconds": milliseconds}
+    log.log(level, "%s %s %s", request.method, path, status, extra=fields)
+    return response

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from errors import Invalid, NotFound, Refusal
+from errors import Invalid, NotFound
 from web import answers
 from web.parts import grants, parts
 
@@ -24,8 +24,8 @@ def readyz() -> Response:
     except NotFound as error:
         ready, problems = False, [*problems, str(error)]
     status = "ok" if ready else "not ready"
-    data = {"status": status, "problems": problems}
-    return answers.answer(200 if ready else 503, data, "\n".join([status, *problems]))
+    text = "\n".join([status, *problems])
+    return answers.answer(200 if ready else 503, {"status": status, "problems": problems}, text)
 
 
 @blueprint.get("/metrics")
@@ -42,24 +42,11 @@ def check(name: str | None = None) -> Response:
     names = opened.allowed(configured) if name is None else [opened.require(name, configured)]
     if not names:
         raise Invalid("there is no deployment to check; put a manifest NAME.yaml into DEPLOYMENTS_DIR")
-    problems = {each: _problems(each) for each in names}
-    checks = [{"deployment": each, "ok": not problems[each], "problems": problems[each]} for each in names]
-    text = "\n".join(_lines(problems))
-    if any(problems.values()):
-        return answers.error(422, text, "Invalid", checks=checks)
-    return answers.answer(200, {"checks": checks}, text)
-
-
-def _problems(name: str) -> list[str]:
-    try:
-        parts().deployer.check(name)
-    except Refusal as refusal:
-        return str(refusal).splitlines()
-    return []
-
-
-def _lines(problems: dict[str, list[str]]) -> list[str]:
-    lines = []
-    for name, found in problems.items():
-        lines += [f"error: {name}: {problem}" for problem in found] or [f"ok: {name}: a deploy would work"]
-    return lines
+    checks, lines = [], []
+    for each in names:
+        problems = parts().deployer.check(each)
+        checks.append({"deployment": each, "ok": not problems, "problems": problems})
+        lines += [f"error: {each}: {problem}" for problem in problems] or [f"ok: {each}: a deploy would work"]
+    if all(each["ok"] for each in checks):
+        return answers.answer(200, {"checks": checks}, "\n".join(lines))
+    return answers.error(422, "\n".join(lines), "Invalid", checks=checks)

@@ -1,8 +1,11 @@
 """The signals and the questions about rollouts: POST and GET of /deployment, and rollback."""
 
+from collections.abc import Callable
+
 from flask import Blueprint, Response, g, request
 from werkzeug.exceptions import MethodNotAllowed
 
+from deployer import Report
 from rollout.model import Phase
 from web import answers, parsing
 from web.parts import grants, parts
@@ -14,24 +17,14 @@ blueprint = Blueprint("deployment", __name__)
 @blueprint.post("/deployment/<path:name>")
 def deploy(name: str | None = None) -> Response:
     """Deploy what the manifest and the signal say."""
-    fields = parsing.read_fields(request)
-    name = _required(name, fields)
-    signal = parsing.read_signal(fields)
-    if signal.dry_run:
-        return answers.applied(parts().deployer.rehearse(name, signal))
-    report = parts().deployer.deploy(name, signal)
-    return shown(name, report.rollout.id, signal.wait) if signal.wait else answers.applied(report)
+    return _start(name, parsing.DeployFields, parts().deployer.deploy)
 
 
 @blueprint.post("/deployment/rollback")
 @blueprint.post("/deployment/<path:name>/rollback")
 def roll_back(name: str | None = None) -> Response:
     """Roll back to the last rollout that worked, or to a revision."""
-    fields = parsing.read_fields(request)
-    name = _required(name, fields)
-    signal = parsing.read_rollback(fields)
-    report = parts().deployer.roll_back(name, signal)
-    return shown(name, report.rollout.id, signal.wait) if signal.wait else answers.applied(report)
+    return _start(name, parsing.RollbackFields, parts().deployer.roll_back)
 
 
 @blueprint.get("/deployment")
@@ -40,10 +33,20 @@ def show(name: str | None = None) -> Response:
     """Show how a rollout goes: the newest, or the one with the `id` of the query."""
     if name and f"/{name}".endswith("/rollback"):
         raise MethodNotAllowed(["POST"])
-    return shown(_required(name), request.args.get("id"), parsing.read_wait_argument(request))
+    return _shown(_required(name), request.args.get("id"), parsing.read_wait_argument(request))
 
 
-def shown(name: str, rollout_id: str | None, seconds: float) -> Response:
+def _start(name: str | None, model: type, start: Callable[..., Report]) -> Response:
+    fields = parsing.read_fields(request)
+    name = _required(name, fields)
+    signal = parsing.read_signal(fields, model)
+    report = start(name, signal)
+    if signal.dry_run or not signal.wait:
+        return answers.applied(report)
+    return _shown(name, report.rollout.id, signal.wait)
+
+
+def _shown(name: str, rollout_id: str | None, seconds: float) -> Response:
     """Answer with a rollout when it has ended, or after so many seconds; at once when too many requests wait."""
     with parts().waiting.slot(seconds) as granted:
         report = parts().deployer.show(name, rollout_id, granted)
@@ -55,5 +58,6 @@ def shown(name: str, rollout_id: str | None, seconds: float) -> Response:
 def _required(name: str | None, fields: dict | None = None) -> str:
     # The credentials first: without the right ones, a caller learns nothing about names.
     opened = grants(fields)
+    g.has_token = opened.check_token is not None
     g.deployment = opened.require(name, parts().deployer.configured())
     return g.deployment

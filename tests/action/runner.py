@@ -132,8 +132,9 @@ class Gateway:
         self.next_posts: list[str | int] = []
         self.next_gets: list[str | int] = []
         self.seen: list[tuple[str, str]] = []
-        # What of the answers is replaced by what.
-        self.replaced = ("\0", "")
+        # The service is away for a request whose Accept is one of these; and how often it was.
+        self.away_for: set[str] = set()
+        self.refused = 0
         gateway = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -146,13 +147,16 @@ class Gateway:
                     self._answer(fate, "text/html", b"<html>Bad Gateway</html>")
                 elif fate != "drop":
                     port = find_port()
+                    if self.headers["Accept"] in gateway.away_for:
+                        gateway.refused += 1
+                        port = None
                     if port is None:
                         self._answer(503, "text/html", b"<html>no endpoints</html>")
                         return
                     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=40)
                     connection.request(self.command, self.path, body or None, dict(self.headers))
                     answer = connection.getresponse()
-                    content = answer.read().replace(*(each.encode() for each in gateway.replaced))
+                    content = answer.read()
                     if fate == "cut":
                         self._answer(answer.status, answer.headers["Content-Type"], content, len(content) // 2)
                     elif fate != "lose":

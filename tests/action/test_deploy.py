@@ -40,7 +40,8 @@ def test_complete(runner, service, cluster):
     }
     assert image(cluster) == "acme/web:2"
     assert run.commands("error") == run.commands("notice") == []
-    assert "complete: revision 2 of web: 1 pod is ready" in run.log
+    assert f"ok: revision 2 of web in {cluster.namespace}, image acme/web:2, id {rollout['id']}\n" in run.log
+    assert "complete: 1 pod is ready" in run.log
     before = rollout["history"][1]
     for row in (
         f"| deployment | web in {cluster.namespace} |",
@@ -88,11 +89,11 @@ def test_a_failure_is_red_and_says_why(runner, patient_service):
     assert run.exit_code == 1
     assert (run.outputs["phase"], run.outputs["rolled-back-to"]) == ("failed", "")
     [error] = run.commands("error")
-    assert error.startswith("failed: revision 2 of web: does not start\n")
+    assert error.startswith("failed: revision 2 of web does not start\n")
     assert "container web: CrashLoopBackOff, exit code 1" in error
     last_words = service.show(id=run.outputs["id"]).json()["causes"][0]["logs"][-1]
     assert f"\n  {last_words}\n" in error
-    assert "changed since the last rollout that worked: image: acme/web:1 -> acme/web:crash" in error
+    assert "changed since revision 1, the last that worked: image acme/web:1 -> acme/web:crash" in error
     assert "### web: failed" in run.summary
     assert f"\n{last_words}</pre>\n" in html.unescape(run.summary)
     assert "- image: acme/web:1 -&#62; acme/web:crash" in run.summary

@@ -2,12 +2,14 @@
 
 import os
 import subprocess
+from dataclasses import replace
 
 import pytest
 
 from tests.action.runner import DEPLOY, Gateway, Runner, inputs, needs
 from tests.conftest import deployment
 from tests.service import PASSWORD, free_port, wait_for
+from tests.simulation.node import BEHAVIOURS
 
 pytestmark = needs
 
@@ -70,6 +72,50 @@ def test_a_service_that_is_restarted_meanwhile_still_gives_the_verdict(runner, s
     run = running.ended()
     assert run.exit_code == 0, run.log
     assert run.outputs["phase"] == "complete"
+
+
+@pytest.mark.parametrize("away_for", [{"text/plain", "text/markdown"}, {"text/markdown"}])
+def test_a_server_that_goes_away_after_the_verdict_takes_only_the_words_along(
+    runner, service, gateway, cluster, away_for
+):
+    service.deploy(image="acme/web:1")
+    gateway.away_for = away_for
+    run = runner.run(inputs(gateway, image="acme/web:missing"))
+    assert run.exit_code == 1
+    assert (run.outputs["phase"], run.outputs["revision"]) == ("failed", "2")
+    [error] = run.commands("error")
+    assert error.startswith("failed: ")
+    assert "does not start" in error
+    assert "acme/web:missing" in error
+    assert run.summary == ""
+    assert "the summary of the job is missing: it answers 503" in run.log
+
+
+def test_a_server_that_is_away_when_the_time_is_up_leaves_the_last_answer(runner, service, cluster):
+    ports = [service.port]
+    gateway = Gateway(lambda: ports[-1])
+    running = runner.start(inputs(gateway, image="acme/web:unready", timeout="4s"))
+    cluster.wait_for(lambda: len(gateway.seen) > 3)
+    ports.append(None)
+    run = running.ended()
+    gateway.close()
+    assert run.exit_code == 1
+    assert run.outputs["phase"] == "progressing"
+    [error] = run.commands("error")
+    assert error.startswith("no verdict within 4 s: progressing: 0 of 1 updated pods")
+    assert f"ask again at {gateway.url}/deployment/web?id={run.outputs['id']}" in error
+    assert run.summary == ""
+    assert "the summary of the job is missing: it answers 503" in run.log
+
+
+def test_the_words_are_asked_for_again_when_the_service_is_away_for_a_moment(runner, service, gateway):
+    gateway.away_for = {"text/plain", "text/markdown"}
+    running = runner.start(inputs(gateway))
+    wait_for(lambda: gateway.refused)
+    gateway.away_for = set()
+    run = running.ended()
+    assert run.exit_code == 0, run.log
+    assert "### web: complete" in run.summary
 
 
 @pytest.mark.parametrize("fate", ["lose", "cut", 504])
@@ -139,17 +185,22 @@ def test_what_is_no_auto_deployer_is_said_to_be_none(runner, service, gateway):
     assert gateway.posts == []
 
 
-def test_nothing_that_comes_from_elsewhere_is_a_command_or_markup(runner, patient_service):
-    """Whoever writes a program's log, or a message of a kubelet, says nothing in the workflow's name."""
-    patient_service.configure("web", deployment(image="acme/web:crash"))
-    gateway = Gateway(patient_service.port)
-    gateway.replaced = ("CrashLoopBackOff", "\\n::error::forged\\n##[error]forged |</pre><b>`bold`")
-    run = runner.run(inputs(gateway))
-    gateway.close()
+@pytest.mark.simulated_only
+@pytest.mark.parametrize(
+    ("image", "shown"), [("acme/web:crash", "&lt;b&gt;`bold`"), ("acme/web:badconfig", "&#60;b&#62;&#96;bold&#96;")]
+)
+def test_nothing_that_comes_from_elsewhere_is_a_command_or_markup(runner, patient_service, monkeypatch, image, shown):
+    """Neither a program's log nor a kubelet's message gives commands to the workflow or markup to the summary."""
+    hostile = "\n::error::forged\n##[error]forged |</pre><b>`bold`"
+    monkeypatch.setitem(BEHAVIOURS, "crash", replace(BEHAVIOURS["crash"], log=tuple(hostile.split("\n"))))
+    monkeypatch.setitem(BEHAVIOURS, "badconfig", replace(BEHAVIOURS["badconfig"], secret=hostile))
+    patient_service.configure("web", deployment(image=image))
+    run = runner.run(inputs(patient_service))
     assert run.exit_code == 1
     assert [error.partition(":")[0] for error in run.commands("error")] == ["failed"]
+    assert "::error::forged" in run.commands("error")[0]
     assert "</pre><b>" not in run.summary
-    assert "&#60;b&#62;&#96;bold&#96;" in run.summary
+    assert shown in run.summary
 
 
 def test_it_runs_outside_github_too(service):

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from cluster.store import Store, trimmed
+from cluster.snapshot import Store, trimmed
 
 
 def thing(name, owner=None, **fields):

@@ -4,6 +4,7 @@ import ast
 import importlib
 import json
 import re
+from datetime import UTC, datetime, timedelta
 
 import jsonschema
 import pytest
@@ -13,6 +14,8 @@ from flask import request
 from app import create_app
 from errors import Refusal
 from rollout.model import Phase, PodProblem, Replicas, Rollout
+from rollout.record import Record
+from rollout.wording import as_markdown
 from tests.service import ROOT, SOURCES
 from web import parsing
 from web.answers import STATUS_OF
@@ -84,26 +87,6 @@ def documented_reasons(operation: dict) -> set[tuple[int, str]]:
     }
 
 
-class Asked(dict):
-    """Remember which keys a function looks for."""
-
-    def __init__(self) -> None:
-        super().__init__(other=1)
-        self.keys_read = set()
-
-    def get(self, key, default=None):
-        self.keys_read.add(key)
-        return super().get(key, default)
-
-    def __contains__(self, key):
-        self.keys_read.add(key)
-        return super().__contains__(key)
-
-    def __getitem__(self, key):
-        self.keys_read.add(key)
-        return super().__getitem__(key)
-
-
 def test_routes(app):
     routes = {
         (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
@@ -126,15 +109,10 @@ def test_statuses_of_a_rollout():
 
 
 @pytest.mark.parametrize(
-    ("schema", "read"),
-    [("Signal", parsing.read_signal), ("RollbackSignal", parsing.read_rollback)],
+    ("schema", "model"), [("Signal", parsing.DeployFields), ("RollbackSignal", parsing.RollbackFields)]
 )
-def test_fields_of_a_signal(app, schema, read):
-    asked = Asked()
-    with app.test_request_context("/deployment"):
-        parsing.read_passwords(request, asked)
-    read(asked)
-    assert set(SCHEMAS[schema]["properties"]) == asked.keys_read
+def test_fields_of_a_signal(schema, model):
+    assert set(SCHEMAS[schema]["properties"]) == {"pw", *model.model_fields}
 
 
 @pytest.mark.parametrize(("name", "model"), [("Rollout", Rollout), ("Replicas", Replicas), ("Cause", PodProblem)])
@@ -144,6 +122,49 @@ def test_fields_of_answers(name, model):
     if model is Rollout:
         answered |= {"history"}
     assert set(documented) == answered
+
+
+def test_every_answer_about_a_rollout_has_markdown():
+    about_a_rollout = {"$ref": "#/components/schemas/Rollout"}
+    for name, response in SPEC["components"]["responses"].items():
+        schema = response["content"]["application/json"]["schema"]
+        is_about_one = about_a_rollout in (schema, *schema.get("anyOf", []))
+        assert ("text/markdown" in response["content"]) == is_about_one, name
+
+
+def test_examples_of_markdown():
+    def record(revision: int, **fields: object) -> Record:
+        started = datetime(2026, 11, 22, 20, revision, 3, 123456, tzinfo=UTC)
+        rollout = Rollout(
+            id=started.strftime("%Y%m%dT%H%M%S.%fZ"),
+            deployment="web",
+            namespace="default",
+            image=f"acme/web:{revision}",
+            revision=revision,
+            started_at=started,
+            finished_at=started + timedelta(seconds=4),
+            **fields,
+        )
+        return Record(rollout=rollout, template={}, cause=f"Release {revision} by Jane Doe")
+
+    worked = {"phase": Phase.COMPLETE, "message": "3 pods are ready"}
+    problem = PodProblem(
+        pod="web-7d9c6c8b5f-x2x7k",
+        container="web",
+        reason="CrashLoopBackOff",
+        exit_code=1,
+        message="restarted once",
+        logs=("Traceback (most recent call last):", "KeyError: 'DATABASE_URL'"),
+    )
+    changes = ("image: acme/web:7 -> acme/web:8", "env DATABASE_URL removed")
+    failed = record(8, phase=Phase.FAILED, message="does not start", problems=(problem,), changes=changes)
+    records = {each.rollout.id: each for each in (failed, record(7, **worked), record(6, **worked))}
+    way_back = (
+        'curl --data "{\\"pw\\": \\"$PASSWORD\\", \\"wait\\": true}" https://deploy.example.com/deployment/web/rollback'
+    )
+    for name, each in zip(("Failed", "Complete"), records.values(), strict=False):
+        example = SPEC["components"]["responses"][name]["content"]["text/markdown"]["example"]
+        assert example == as_markdown(each.rollout, records, way_back)
 
 
 def test_phases():
@@ -202,3 +223,6 @@ def test_answers(client):
         answer = client.ask(method, url, body, password)
         response = resolved(SPEC["paths"][path][method.lower()]["responses"][str(answer.status)])
         validate(answer.json(), response["content"]["application/json"]["schema"])
+        again = client.ask(method, url, body, password | {"Accept": "text/markdown"})
+        response = resolved(SPEC["paths"][path][method.lower()]["responses"][str(again.status)])
+        assert again.headers.get_content_type() in response["content"]

@@ -153,8 +153,21 @@ def test_a_cause_may_have_256_characters_of_any_alphabet():
     assert read_signal({}) == Signal(image=None, cause=None, dry_run=False)
 
 
-def test_an_empty_image_is_not_a_missing_one():
-    assert read_signal({"image": ""}).image == ""
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        # An empty image is not a missing one.
+        ("", "is no image"),
+        ("acme/web", "has neither tag nor digest"),
+        ("acme/web:", "is no image"),
+        ("acme/web :2", "is no image"),
+    ],
+)
+def test_what_is_no_image_is_refused(image, words):
+    with pytest.raises(BadRequest) as refused:
+        read_signal({"image": image})
+    assert str(refused.value).startswith("image: ")
+    assert words in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from web.waiting import MAX_WAITING_REQUESTS, Waiting
+from web.parts import MAX_WAITING_REQUESTS, Waiting
 
 
 def test_requests_wait_until_all_slots_are_taken():

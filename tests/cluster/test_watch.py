@@ -1,0 +1,105 @@
+"""The watch of a namespace, tested through the rollouts that are followed in it."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.conftest import deployment
+from tests.rollout.helpers import (
+    NO_SPEC,
+    Gate,
+    asked,
+    fail,
+    in_background,
+    limit_pods,
+    quiet_client,
+    wait_for_records,
+    watches,
+)
+
+pytestmark = pytest.mark.simulated_only
+
+
+@pytest.fixture
+def service(quick_service):
+    return quick_service
+
+
+@pytest.mark.parametrize("how", ["410", "half a line", "both"])
+def test_a_watch_ends(service, cluster, how):
+    service.deploy()
+    limit_pods(cluster, 1)
+    waiting = in_background(service.deploy, image="acme/web:2")
+    cluster.simulation.wait_for(lambda: len(watches(cluster)) == 3)
+    wait_for_records(cluster, 2)
+    if how == "410":
+        # The next watches ask for versions that are too old by then.
+        cluster.simulation.fail(3, "GET", "watch=true", call=cluster.simulation.expire_history)
+    elif how == "both":
+        cluster.simulation.expire_history()
+    cluster.simulation.cut_watches()
+    limit_pods(cluster, None)
+    answer = waiting.result()
+    assert (answer.status, answer.json()["replicas"]["ready"]) == (200, 1)
+
+
+def test_all_watches_fall_silent(admin, cluster, tmp_path, monkeypatch):
+    # In production it is more than a minute, since an API server sends a bookmark only once a minute.
+    monkeypatch.setattr("cluster.api.MAX_SILENCE_SECONDS", 1)
+    client = quiet_client(tmp_path, KUBECONFIG=str(admin.kubeconfig), SETTLE_SECONDS="0")
+    client.reset(cluster.namespace)
+    limit_pods(cluster, 0)
+    waiting = in_background(client.deploy)
+    cluster.simulation.wait_for(lambda: len(watches(cluster)) == 3)
+    wait_for_records(cluster, 1)
+    cluster.simulation.silence_watches()
+    limit_pods(cluster, None)
+    answer = waiting.result()
+    assert (answer.status, answer.json()["phase"]) == (200, "complete")
+
+
+def test_one_watch_lags_behind_the_others(service, cluster):
+    limit_pods(cluster, 0)
+    fail(cluster, 1, "GET", "replicasets?", delay=1)
+    waiting = in_background(service.deploy)
+    cluster.simulation.wait_for(lambda: asked(cluster, "watch", "replicasets"))
+    limit_pods(cluster, None)
+    answer = waiting.result()
+    assert answer.status == 200
+    assert answer.json()["replicas"] == {"desired": 1, "updated": 1, "ready": 1, "available": 1}
+
+
+def test_a_second_deployment_is_not_taken_for_deleted_before_it_is_listed(service, cluster):
+    """The watch of one Deployment becomes a watch of all: until these are listed, nothing is known of the others."""
+    cluster.create(deployment("other"))
+    cluster.simulation.wait_for(lambda: cluster.get("other")["status"].get("availableReplicas") == 1)
+    service.configure("other", NO_SPEC | {"metadata": {"name": "other"}})
+    limit_pods(cluster, 0)
+    gate = Gate(cluster, "GET", "deployments?limit", drop=False)
+    service.signal("web")
+    # It waits for the first list, which is only of that one, when it is asked for the other.
+    gate.wait_until_reached()
+    shown = in_background(service.show, "other")
+    cluster.simulation.wait_for(lambda: [each for each in asked(cluster, "get", "deployments") if each.name == "other"])
+    gate.open()
+    assert shown.result().status == 200
+    limit_pods(cluster, None)
+    assert service.show("web", wait=20).status == 200
+
+
+def test_all_rollouts_of_a_namespace_share_one_watch_of_each_kind(service, cluster):
+    names = [f"web{number}" for number in range(6)]
+    for name in names:
+        service.configure(name, deployment(name, "acme/web:unready"))
+    for name in names:
+        service.deploy(name, wait=False)
+    with ThreadPoolExecutor(len(names)) as pool:
+        waiting = [pool.submit(service.show, name, wait=True) for name in names]
+        # Without a name: a watch of a single Deployment doesn't count.
+        cluster.simulation.wait_for(lambda: len(watches(cluster, name="")) == 3)
+        assert all(service.show(name).status == 202 for name in names)
+        assert len(watches(cluster, name="")) == 3
+        for name in names:
+            cluster.delete(name)
+        assert {each.result().status for each in waiting} == {424}
+    cluster.simulation.wait_for(lambda: not watches(cluster, name=""))
