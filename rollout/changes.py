@@ -25,10 +25,9 @@ def changes(
         elif name not in before:
             lines.append(f"container {name} is new, image {after[name].get('image')}")
         else:
-            lines += [prefix + line for line in _container_changes(before[name], after[name])]
-            image, digests = after[name].get("image"), [each.get(name) for each in (old_digests, new_digests)]
-            if image == before[name].get("image") and None not in digests and digests[0] != digests[1]:
-                lines.append(f"{prefix}image {image}: {' -> '.join(each[:DIGEST_CHARACTERS] for each in digests)}")
+            images = (each[name].get("image") or "" for each in (before, after))
+            found = [*_image_changes(*images, old_digests.get(name), new_digests.get(name))]
+            lines += [prefix + line for line in (*found, *_container_changes(before[name], after[name]))]
     return (*lines, *_pod_changes(old.get("spec", {}), new.get("spec", {})))
 
 
@@ -37,9 +36,15 @@ def _containers(template: dict) -> dict[str, dict]:
     return {each["name"]: each for each in [*spec.get("containers", []), *spec.get("initContainers", [])]}
 
 
+def _image_changes(old: str, new: str, old_digest: str | None, new_digest: str | None) -> Iterator[str]:
+    # The name that a rollback pins to the digest that ran is no change; a tag that was moved is one.
+    if old != new and not (old_digest and new.endswith(f"@{old_digest}")):
+        yield f"image: {old} -> {new}"
+    if old == new and old_digest and new_digest and old_digest != new_digest:
+        yield f"image {new}: {old_digest[:DIGEST_CHARACTERS]} -> {new_digest[:DIGEST_CHARACTERS]}"
+
+
 def _container_changes(old: dict, new: dict) -> Iterator[str]:
-    if old.get("image") != new.get("image"):
-        yield f"image: {old.get('image')} -> {new.get('image')}"
     for field in ("command", "args"):
         if old.get(field) != new.get(field):
             # A command line may carry a password.
