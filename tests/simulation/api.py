@@ -133,7 +133,11 @@ def _body(request: Request) -> dict:
 def _discovered(path: str) -> dict:
     """Return what kubectl asks first, so that it can list what `make run` has deployed."""
     apps = {"name": "apps", "versions": [{"groupVersion": "apps/v1", "version": "v1"}]}
-    answers = {"/api": {"kind": "APIVersions", "versions": ["v1"]}, "/apis": {"kind": "APIGroupList", "groups": [apps]}}
+    answers = {"/version": {"major": "1", "minor": "36", "gitVersion": "v1.36.2-simulated"}}
+    answers |= {
+        "/api": {"kind": "APIVersions", "versions": ["v1"]},
+        "/apis": {"kind": "APIGroupList", "groups": [apps]},
+    }
     for path_of_group, version in {"/api/v1": "v1", "/apis/apps/v1": "apps/v1"}.items():
         resources = [
             {"name": name, "kind": kind, "namespaced": name != "namespaces", "verbs": ["get", "list"]}
