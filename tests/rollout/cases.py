@@ -14,6 +14,8 @@ from rollout.verdict import judge
 from tests.service import ROOT
 
 RECORDINGS = ROOT / "tests" / "recordings"
+# The recordings of a real node, by name.
+KUBELET = sorted(path.stem for path in (RECORDINGS / "kubelet").glob("*.json"))
 # What a registry says that limits the rate of pulls.
 RATE_LIMITED = (
     "failed to copy: httpReadSeeker: failed open: unexpected status code "
@@ -25,6 +27,24 @@ RATE_LIMITED = (
 @cache
 def recorded(name):
     return json.loads((RECORDINGS / f"{name}.json").read_text())["snapshots"]
+
+
+@cache
+def kubelet(name):
+    """Return the snapshots of a recording of a real node, with each object in place of its name."""
+    stored = json.loads((RECORDINGS / "kubelet" / f"{name}.json").read_text())
+    objects, kinds = stored["objects"], ("replicasets", "pods", "events")
+    return [
+        found
+        | {"deployment": objects[found["deployment"]]}
+        | {kind: [objects[key] for key in found[kind]] for kind in kinds}
+        for found in stored["timeline"]
+    ]
+
+
+def start_of(found):
+    """Return when the newest rollout of a snapshot was sent."""
+    return time_of(found["now"]) - timedelta(seconds=found["seconds"])
 
 
 def time_of(text):
@@ -40,8 +60,7 @@ def rollouts_in(name):
     found_first = {}
     for found in recorded(name):
         generation = found["deployment"]["metadata"]["generation"]
-        started = time_of(found["now"]) - timedelta(seconds=found["seconds"])
-        found_first.setdefault(generation, (found["deployment"]["spec"]["template"], started))
+        found_first.setdefault(generation, (found["deployment"]["spec"]["template"], start_of(found)))
     return list(found_first.values())
 
 
