@@ -81,7 +81,7 @@ class Case:
         self.everything, self.events = found["pods"], [each for each in found["events"] if each["type"] != "Warning"]
         self.template = copy.deepcopy(self.deployment["spec"]["template"])
         self.now = time_of(found["now"]).replace(microsecond=0)
-        self.started = self.now - timedelta(seconds=30)
+        self.started, self.something_works = self.now - timedelta(seconds=30), False
 
     @property
     def replicaset(self):
@@ -111,7 +111,8 @@ class Case:
     def verdict(self, settle=10, after=0):
         """Judge, so many seconds later."""
         snapshot = Snapshot(self.deployment, self.replicasets, self.everything, self.events)
-        return judge(self.template, snapshot, self.now + timedelta(seconds=after), settle, self.started)
+        now = self.now + timedelta(seconds=after)
+        return judge(self.template, snapshot, now, settle, self.started, self.something_works)
 
     def found(self, settle=10, after=0):
         """Return the phase, and each problem once, without the name of its pod."""
