@@ -31,15 +31,13 @@ def recorded(name):
 
 @cache
 def kubelet(name):
-    """Return the snapshots of a recording of a real node, with each object in place of its name."""
+    """Return the snapshots of a recording of a real node, with the objects in place of their names."""
     stored = json.loads((RECORDINGS / "kubelet" / f"{name}.json").read_text())
-    objects, kinds = stored["objects"], ("replicasets", "pods", "events")
-    return [
-        found
-        | {"deployment": objects[found["deployment"]]}
-        | {kind: [objects[key] for key in found[kind]] for kind in kinds}
-        for found in stored["timeline"]
-    ]
+    for found in stored["timeline"]:
+        found["deployment"] = stored["objects"][found["deployment"]]
+        for kind in ("replicasets", "pods", "events"):
+            found[kind] = [stored["objects"][each] for each in found[kind]]
+    return stored["timeline"]
 
 
 def start_of(found):

@@ -124,6 +124,7 @@ def that_is_deleted(snapshot, ours, old):
     snapshot.deployment["metadata"]["deletionTimestamp"] = "2026-11-22T00:00:00Z"
 
 
+# All functions above, by how their names begin.
 EDITS = [value for value in globals().values() if getattr(value, "__name__", "").startswith(("as_", "that_", "with"))]
 
 
