@@ -8,7 +8,7 @@ from cluster.snapshot import Snapshot
 from errors import Refusal
 from rollout.model import PodProblem
 from rollout.pod_rules import NEVER_STARTS, PodRules
-from rollout.problems import last_resorts, problems_of
+from rollout.problems import problems_of
 from rollout.record import Record
 from settings import Settings
 
@@ -32,9 +32,8 @@ def read_events(cluster: Cluster, snapshot: Snapshot) -> list[dict]:
 def diagnose(cluster: Cluster, record: Record, snapshot: Snapshot, settings: Settings) -> tuple[PodProblem, ...]:
     """Return the problems of a failure with what the events add, and with the last log lines of crashed containers."""
     rules = PodRules(read_events(cluster, snapshot), datetime.now(UTC), settings.settle_seconds)
-    problems = problems_of(snapshot, record.template, rules) or last_resorts(snapshot, record.template)
     found, logs = [], 0
-    for problem in problems:
+    for problem in problems_of(snapshot, record.template, rules, failed=True):
         lines: list[str] = []
         has_run = problem.exit_code is not None and problem.reason not in NEVER_STARTS
         if has_run and settings.log_tail_lines and logs < MAX_LOGS:

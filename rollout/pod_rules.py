@@ -85,9 +85,11 @@ class PodRules:
         """Return the warning events about an object."""
         return (event for event in self.events_of(thing) if event.get("type") == "Warning")
 
-    def events_of(self, thing: dict) -> Iterator[dict]:
-        """Return the events about an object."""
-        return (event for event in self.events if event["involvedObject"].get("uid") == thing["metadata"]["uid"])
+    def events_of(self, thing: dict) -> list[dict]:
+        """Return the events about an object, the newest last, each with a message."""
+        uid = thing["metadata"]["uid"]
+        found = [{"message": ""} | event for event in self.events if event["involvedObject"].get("uid") == uid]
+        return sorted(found, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
 
     def _container_is_stuck(self, pod: dict, container: dict) -> bool:
         waiting = container.get("state", {}).get("waiting", {})
@@ -102,14 +104,16 @@ class PodRules:
             return any(_PULL_REFUSED.search(each) and not _PULL_MAY_HEAL.search(each) for each in words)
         if reason in _CREATION_FAILS and self.seconds_to_create(pod) is None:
             return True
-        return self._ends_too_often(container) and not self.is_settled(pod)
+        return self._ends_too_often(pod, container) and not self.is_settled(pod)
 
-    def _ends_too_often(self, container: dict) -> bool:
+    def _ends_too_often(self, pod: dict, container: dict) -> bool:
         ends, end = ends_of(container), last_end(container)
         ran = (parse_time(end["finishedAt"]) - parse_time(end["startedAt"])) if _has_times(end) else None
         # Before its last end it was ready for long enough to count as settled: what was before that counts no more.
-        # Without a probe it is ready for as long as it runs; with one, only the kubelet knew.
-        if ran and ran.total_seconds() > self.settle > 0 and container["name"] not in self.probed:
+        # Without a probe it is ready for as long as it runs; with one, only the kubelet knew. While an init container
+        # runs, the pod is not ready.
+        unknown = container["name"] in self.probed or container in pod["status"].get("initContainerStatuses", [])
+        if ran and ran.total_seconds() > self.settle > 0 and not unknown:
             ends = min(ends, 1)
         return ends >= (MAX_ENDS_WHERE_SOMETHING_WORKS if self.something_works else MAX_ENDS)
 

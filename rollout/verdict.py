@@ -9,7 +9,7 @@ from cluster.snapshot import Snapshot, condition, is_active, revision_of
 from manifest.pod_template import DEFAULT_DEADLINE_SECONDS, containers
 from rollout.model import Phase, PodProblem, Replicas, Rollout
 from rollout.pod_rules import PodRules, parse_time
-from rollout.problems import last_resorts, problems_of
+from rollout.problems import DELETED, problems_of
 
 SUPERSEDED = "the Deployment got another pod template meanwhile"
 
@@ -53,8 +53,7 @@ def judge(
     """
     deployment = snapshot.deployment
     if deployment is None or deployment["metadata"].get("deletionTimestamp"):
-        deleted = PodProblem(reason="Deleted", message="deleted")
-        return Verdict(Phase.FAILED, "was deleted", problems=(deleted,))
+        return Verdict(Phase.FAILED, "was deleted", problems=(DELETED,))
     replicaset = snapshot.replicaset_of(template)
     pods = snapshot.pods_of(replicaset)
     probed = (each for each in containers(template) if "readinessProbe" in each or "startupProbe" in each)
@@ -72,15 +71,14 @@ def judge(
         return replace(verdict, phase=Phase.PAUSED, message=message)
     if counts.desired == 0:
         return replace(verdict, phase=Phase.COMPLETE, message="no replicas are wanted")
-    verdict = replace(verdict, problems=problems_of(snapshot, template, rules))
     active = [pod for pod in pods if is_active(pod)]
     if message := _failure(deployment, replicaset, active, rules):
         verdict = replace(verdict, phase=Phase.FAILED, message=message)
     else:
         verdict = _progress(verdict, deployment, active, rules)
-    if verdict.phase is Phase.FAILED and not verdict.problems:
-        return replace(verdict, problems=last_resorts(snapshot, template))
-    return verdict
+    if verdict.phase is Phase.COMPLETE:
+        return verdict
+    return replace(verdict, problems=problems_of(snapshot, template, rules, verdict.phase is Phase.FAILED))
 
 
 def _another_serves(snapshot: Snapshot, replicaset: dict | None) -> bool:
@@ -120,7 +118,7 @@ def _progress(verdict: Verdict, deployment: dict, active: list[dict], rules: Pod
         # The ReplicaSet, from which one number is, may have been seen a moment earlier than the Deployment.
         counts = counts.replace(available=counts.updated)
         message = f"{_pods(counts.desired)} ready"
-        return replace(verdict, phase=Phase.COMPLETE, message=message, replicas=counts, problems=())
+        return replace(verdict, phase=Phase.COMPLETE, message=message, replicas=counts)
     was_available = condition(deployment, "Progressing").get("reason") == "NewReplicaSetAvailable"
     if rules.started is None and was_available and any(map(rules.is_settled, active)):
         # A foreign rollout that was complete once stays so while it is scaled.

@@ -14,6 +14,8 @@ from rollout.verdict import judge
 from tests.service import ROOT
 
 RECORDINGS = ROOT / "tests" / "recordings"
+# The recordings of a real node, by name.
+KUBELET = sorted(path.stem for path in (RECORDINGS / "kubelet").glob("*.json"))
 # What a registry says that limits the rate of pulls.
 RATE_LIMITED = (
     "failed to copy: httpReadSeeker: failed open: unexpected status code "
@@ -25,6 +27,22 @@ RATE_LIMITED = (
 @cache
 def recorded(name):
     return json.loads((RECORDINGS / f"{name}.json").read_text())["snapshots"]
+
+
+@cache
+def kubelet(name):
+    """Return the snapshots of a recording of a real node, with the objects in place of their names."""
+    stored = json.loads((RECORDINGS / "kubelet" / f"{name}.json").read_text())
+    for found in stored["timeline"]:
+        found["deployment"] = stored["objects"][found["deployment"]]
+        for kind in ("replicasets", "pods", "events"):
+            found[kind] = [stored["objects"][each] for each in found[kind]]
+    return stored["timeline"]
+
+
+def start_of(found):
+    """Return when the newest rollout of a snapshot was sent."""
+    return time_of(found["now"]) - timedelta(seconds=found["seconds"])
 
 
 def time_of(text):
@@ -40,8 +58,7 @@ def rollouts_in(name):
     found_first = {}
     for found in recorded(name):
         generation = found["deployment"]["metadata"]["generation"]
-        started = time_of(found["now"]) - timedelta(seconds=found["seconds"])
-        found_first.setdefault(generation, (found["deployment"]["spec"]["template"], started))
+        found_first.setdefault(generation, (found["deployment"]["spec"]["template"], start_of(found)))
     return list(found_first.values())
 
 
@@ -62,7 +79,7 @@ class Case:
         self.everything, self.events = found["pods"], [each for each in found["events"] if each["type"] != "Warning"]
         self.template = copy.deepcopy(self.deployment["spec"]["template"])
         self.now = time_of(found["now"]).replace(microsecond=0)
-        self.started = self.now - timedelta(seconds=30)
+        self.started, self.something_works = self.now - timedelta(seconds=30), False
 
     @property
     def replicaset(self):
@@ -92,7 +109,8 @@ class Case:
     def verdict(self, settle=10, after=0):
         """Judge, so many seconds later."""
         snapshot = Snapshot(self.deployment, self.replicasets, self.everything, self.events)
-        return judge(self.template, snapshot, self.now + timedelta(seconds=after), settle, self.started)
+        now = self.now + timedelta(seconds=after)
+        return judge(self.template, snapshot, now, settle, self.started, self.something_works)
 
     def found(self, settle=10, after=0):
         """Return the phase, and each problem once, without the name of its pod."""

@@ -1,4 +1,6 @@
-"""When a pod has settled, and when waiting doesn't cure it: it crashes, or its containers can't be created."""
+"""When a pod has settled, and when waiting doesn't cure it: its containers can't be created."""
+
+from datetime import timedelta
 
 import pytest
 
@@ -19,80 +21,6 @@ from tests.rollout.cases import (
 )
 
 PROGRESSING, COMPLETE, FAILED = Phase.PROGRESSING, Phase.COMPLETE, Phase.FAILED
-
-
-# Crashing
-
-
-CRASHES = [
-    # the state, how it last ended, the restarts, the problem, and whether the pod is stuck
-    (exited(1), {}, 0, "Error (1)", False),
-    (waiting("CrashLoopBackOff"), exited(1), 1, "CrashLoopBackOff (1)", False),
-    (exited(1), exited(1), 1, "CrashLoopBackOff (1)", False),
-    (waiting("CrashLoopBackOff"), exited(1), 2, "CrashLoopBackOff (1)", True),
-    (exited(1), exited(1), 2, "CrashLoopBackOff (1)", True),
-    (waiting("CrashLoopBackOff"), exited(128, "StartError"), 2, "CrashLoopBackOff (128)", True),
-    (waiting("CrashLoopBackOff"), exited(137, "OOMKilled"), 2, "OOMKilled (137)", True),
-    (exited(137, "OOMKilled"), {}, 0, "OOMKilled (137)", False),
-    (running("2026-11-22T22:04:11Z"), exited(1), 2, "CrashLoopBackOff (1)", False),
-    (running("2026-11-22T22:04:11Z"), exited(1), 3, "CrashLoopBackOff (1)", True),
-    (waiting("CrashLoopBackOff"), exited(1), 7, "CrashLoopBackOff (1)", True),
-    (waiting("CrashLoopBackOff"), exited(0), 2, "CrashLoopBackOff (0)", False),
-    (waiting("CrashLoopBackOff"), exited(0), 3, "CrashLoopBackOff (0)", True),
-]
-
-
-@pytest.mark.parametrize("of", ["containerStatuses", "initContainerStatuses"])
-@pytest.mark.parametrize(("state", "last", "restarts", "problem", "stuck"), CRASHES)
-def test_crashing_after_two_or_three_restarts(of, state, last, restarts, problem, stuck):
-    case = starting("PodInitializing")
-    for pod in case.pods:
-        if of == "initContainerStatuses":
-            add(pod, name="app")
-        edit(pod, of, state=state, lastState=last, restartCount=restarts)
-    phase, problems = case.found()
-    assert phase is (FAILED if stuck else PROGRESSING)
-    assert problem in [each.removeprefix("app: ") for each in problems]
-
-
-@pytest.mark.parametrize(
-    ("last", "restarts", "stuck"), [(exited(1), 2, False), (exited(0), 2, False), (exited(0), 3, True)]
-)
-def test_a_program_that_ends_with_success_must_not_end_three_times(last, restarts, stuck):
-    case = starting()
-    for pod in case.pods:
-        edit(pod, state=exited(0), lastState=last, restartCount=restarts)
-    assert case.found()[0] is (FAILED if stuck else PROGRESSING)
-
-
-def test_a_crashing_program_that_is_up_for_a_moment_is_named_too():
-    case = up()
-    for pod in case.pods:
-        ready(pod, case.time(-1))
-        edit(pod, lastState=exited(0), restartCount=3)
-    phase, problems = case.found()
-    assert phase is FAILED
-    assert [each.rpartition(" ")[2] for each in problems] == ["(0)"]
-
-
-def test_three_restarts_and_then_up_for_long_enough_is_a_success():
-    case = up()
-    for pod in case.pods:
-        ready(pod, case.time(-11))
-        edit(pod, lastState=exited(1), restartCount=3)
-    assert case.found() == (COMPLETE, [])
-
-
-def test_one_crashing_pod_of_two_is_a_problem_but_no_failure():
-    case = running_unready()
-    edit(case.pods[0], state=waiting("CrashLoopBackOff"), lastState=exited(1), restartCount=5)
-    assert case.found() == (PROGRESSING, ["app: CrashLoopBackOff (1)", "app: ContainersNotReady"])
-
-
-def test_each_pod_may_be_stuck_for_another_reason():
-    case = starting("InvalidImageName", 'Failed to apply default image tag "a b"')
-    edit(case.pods[0], state=waiting("CrashLoopBackOff"), lastState=exited(1), restartCount=2)
-    assert case.found() == (FAILED, ["app: CrashLoopBackOff (1)", "app: InvalidImageName"])
 
 
 # Init containers and sidecars
@@ -229,3 +157,36 @@ def test_a_restart_while_the_pod_stays_ready_starts_the_settling_again():
     assert phase is PROGRESSING
     assert [each.rpartition(" ")[2] for each in problems] == ["(1)"]
     assert case.found(after=9) == (COMPLETE, [])
+
+
+def test_the_settling_counts_from_our_start_where_the_clock_of_a_node_lags():
+    case = up()
+    case.started = case.now - timedelta(seconds=4)
+    verdict = case.verdict()
+    assert (verdict.phase, verdict.look_again) == (PROGRESSING, pytest.approx(7))
+    assert case.found(after=7) == (COMPLETE, [])
+
+
+def test_the_settling_never_counts_from_a_null_time():
+    case = up()
+    case.started = case.now - timedelta(seconds=4)
+    for pod in case.pods:
+        ready(pod, None)
+    assert case.found(after=6)[0] is PROGRESSING
+    assert case.found(after=7) == (COMPLETE, [])
+    # Of a rollout that another client began, no time is known then.
+    case.started = None
+    assert case.found(after=3600)[0] is PROGRESSING
+    for pod in case.pods:
+        edit(pod, state=running(case.time(-11)))
+    assert case.found() == (COMPLETE, [])
+
+
+def test_without_any_time_the_thirty_seconds_for_creating_never_pass():
+    case = starting("CreateContainerError", "context deadline exceeded")
+    for pod in case.pods:
+        condition(pod, "Ready", lastTransitionTime=None)
+        case.warn(pod, "Failed", "Error: context deadline exceeded")
+        case.events[-1]["firstTimestamp"] = None
+    assert case.found(after=60) == (PROGRESSING, ["app: CreateContainerError"])
+    assert case.found(after=611) == (FAILED, ["app: CreateContainerError"])

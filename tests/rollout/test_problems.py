@@ -11,12 +11,14 @@ from tests.rollout.cases import (
     condition,
     edit,
     evicted,
+    exited,
     just_up,
     ready,
     running,
     running_unready,
     starting,
     up,
+    waiting,
 )
 
 PROGRESSING, COMPLETE, FAILED = Phase.PROGRESSING, Phase.COMPLETE, Phase.FAILED
@@ -57,32 +59,28 @@ def test_a_pod_without_a_node_is_fatal_at_the_deadline():
     assert case.found(after=611) == (FAILED, ["Unschedulable"])
 
 
-# Probes
+# Their order
 
 
-def test_a_failing_probe_is_reported_in_its_own_words():
+def test_crashing_pods_come_before_unready_and_evicted_ones():
     case = running_unready()
-    for pod in case.pods:
-        case.warn(pod, "Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503")
-    assert case.found() == (PROGRESSING, ["app: ContainersNotReady"])
-    message = case.verdict().problems[0].message
-    assert "containers with unready status: [app]" in message
-    assert "Readiness probe failed: HTTP probe failed with statuscode: 503" in message
+    crashing = copy.deepcopy(case.pods[1])
+    crashing["metadata"] |= {"name": "web-1-crashing", "uid": "crashing"}
+    edit(crashing, state=waiting("CrashLoopBackOff"), lastState=exited(1), restartCount=1)
+    case.everything[:0] = [evicted(crashing)]
+    case.everything.append(crashing)
+    for after, phase in [(0, PROGRESSING), (611, FAILED)]:
+        expected = ["app: CrashLoopBackOff (1)", "app: ContainersNotReady", "Evicted"]
+        assert case.found(after=after) == (phase, expected)
 
 
-def test_a_probe_that_failed_before_is_no_problem():
-    case = up()
-    for pod in case.pods:
-        ready(pod, case.time(-1))
-        case.warn(pod, "Unhealthy", "Readiness probe failed: connection refused", at=-9)
-    assert case.found() == (PROGRESSING, [])
-
-
-def test_only_the_container_that_is_unready_is_named():
+def test_five_problems_at_most_and_the_crashing_among_them():
     case = running_unready()
-    for pod in case.pods:
-        add(pod, "containerStatuses", name="proxy", ready=True)
-    assert case.found() == (PROGRESSING, ["app: ContainersNotReady"])
+    for number in range(9):
+        case.everything[:0] = [evicted(case.pods[-1], f"gone{number}")]
+    edit(case.pods[-1], state=waiting("CrashLoopBackOff"), lastState=exited(1), restartCount=1)
+    reasons = [each.reason for each in case.verdict().problems]
+    assert reasons == ["CrashLoopBackOff", "ContainersNotReady", "Evicted", "Evicted", "Evicted"]
 
 
 # Sidecars
