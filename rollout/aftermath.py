@@ -50,7 +50,8 @@ class Aftermath:
 
         def decide(records: Records) -> Record | None:
             follower.something_works = any(each.worked for each in records.values())
-            return None if record.rollout.id in records else record
+            is_recorded = record.rollout.id in records or record.rollout.id in records.unreadable
+            return None if is_recorded else record
 
         if self._write(follower, decide):
             self._event(follower, "Deploying", f"{record.cause} ({record.rollout.id})")
@@ -70,8 +71,11 @@ class Aftermath:
                 decided = known, decided[1]
                 return None
             target = self._automatic_target(ended, records, snapshot)
-            decided = truncated(_compared(ended, ran, records, target)), target
-            return decided[0]
+            record = truncated(_compared(ended, ran, records, target))
+            if known:
+                record = known.updated(record.replace(rollout=known.rollout.updated(record.rollout)))
+            decided = record, target
+            return record
 
         written = self._write(follower, decide)
         record, target = decided
@@ -98,8 +102,9 @@ class Aftermath:
                 self._metrics.rollbacks.labels(follower.manifest.stem).inc()
                 break
             except SomethingNewer as newer:
-                # The rollback itself, where the process that sent it died before it could record that.
+                # It may be this rollback: its answer was lost, or the process died that sent it.
                 revision = rolled_back_to(newer.live)
+                live = newer.live if revision else None
                 break
             except (Unreachable, TooSlow) as error:
                 log.warning("the rollback has to wait: %s", error, extra=failed.rollout.log_fields)

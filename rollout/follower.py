@@ -86,7 +86,7 @@ class Follower:
                 something_works=self.something_works,
             )
             good_or_gone = verdict.phase is Phase.COMPLETE or snapshot.deployment is None
-            if good_or_gone and not self._is_current(snapshot, view):
+            if good_or_gone and until == math.inf and not self._is_current(snapshot, view):
                 continue
             if verdict.phase not in (Phase.PROGRESSING, Phase.PAUSED):
                 return verdict, snapshot

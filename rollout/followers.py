@@ -39,9 +39,10 @@ class Followers:
     def remove(self, follower: Follower) -> bool:
         """Remove a follower; return whether it was the last one of its Deployment."""
         with self._lock:
-            del self._at_work[follower.key]
+            # First, since readers take no lock: an ended rollout must be found in one of the two.
             if follower.has_ended:
                 self._ended[follower.key] = follower.record.rollout
+            del self._at_work[follower.key]
             if len(self._ended) > MAX_REMEMBERED:
                 self._ended.popitem(last=False)
             return not any(key[:2] == follower.key[:2] for key in self._at_work)

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 MAX_RECORDS = 20
 # A ConfigMap holds 1 MiB: https://kubernetes.io/docs/concepts/configuration/configmap/
-MAX_CHARACTERS = 900_000
+MAX_BYTES = 900_000
 # Between attempts to write while the API server can't be reached.
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 10
 
@@ -25,11 +25,11 @@ Decide = Callable[[Records], Record | None]
 
 @dataclass(frozen=True)
 class _State:
-    """Hold the ConfigMap as it was last seen: its resourceVersion, and the length of what stands under each key."""
+    """Hold the ConfigMap as it was last seen: its resourceVersion, and the bytes of what stands under each key."""
 
     version: str
     records: Records
-    lengths: dict[str, int]
+    sizes: dict[str, int]
 
 
 class Ledger:
@@ -56,7 +56,7 @@ class Ledger:
     def known(self, namespace: str, deployment: str) -> Records:
         """Return what this process last read or wrote, without a call."""
         state = self._known.get((namespace, deployment))
-        return state.records if state else {}
+        return state.records if state else Records()
 
     def forget(self, namespace: str, deployment: str) -> None:
         """Drop what is known of a Deployment of which no rollout is followed any more."""
@@ -88,7 +88,7 @@ class Ledger:
     def change_until_reachable(self, namespace: str, deployment: str, uid: str, decide: Decide) -> bool:
         """Change the records as `change` does, again and again for as long as the API server can't be reached.
 
-        Without the right to write, `decide` decides on no records: the verdict counts all the same.
+        Without the right to write, it decides on what can be read: the verdict counts all the same.
         """
         extra, backoff = (
             {"deployment": deployment, "namespace": namespace},
@@ -102,19 +102,19 @@ class Ledger:
                 backoff.pause()
             except Refusal as error:
                 log.error("nothing is recorded: %s", error, extra=extra)
-                return decide({}) is not None
+                return decide(self.read_or_known(namespace, deployment)) is not None
 
     def _fetch(self, namespace: str, deployment: str) -> _State:
         config_map = self._cluster.read_config_map(namespace, _name(deployment)) or {}
         # What can't be read counts as well: a newer version may have written it.
-        lengths = {key: len(text) for key, text in (config_map.get("data") or {}).items() if is_rollout_id(key)}
-        return _State(config_map.get("metadata", {}).get("resourceVersion", ""), _parse_all(config_map), lengths)
+        sizes = {key: len(text.encode()) for key, text in (config_map.get("data") or {}).items() if is_rollout_id(key)}
+        return _State(config_map.get("metadata", {}).get("resourceVersion", ""), _parse_all(config_map), sizes)
 
     def _write(self, namespace: str, deployment: str, uid: str, state: _State, record: Record) -> _State:
         key, text = record.rollout.id, serialize(record)
-        lengths = {**state.lengths, key: len(text)}
-        kept = _newest_that_fit(lengths)
-        data: dict[str, str | None] = {gone: None for gone in state.lengths if gone not in kept}
+        sizes = {**state.sizes, key: len(text.encode())}
+        kept = _newest_that_fit(sizes)
+        data: dict[str, str | None] = {gone: None for gone in state.sizes if gone not in kept}
         data |= {key: text} if key in kept else {}
         owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment, "uid": uid, "controller": False}
         labels = {"app.kubernetes.io/managed-by": FIELD_MANAGER}
@@ -125,26 +125,27 @@ class Ledger:
         else:
             answer = self._cluster.create_config_map(namespace, {"metadata": metadata, "data": data})
         newest_first = sorted({**state.records, key: record}.items(), reverse=True)
-        records = {each: found for each, found in newest_first if each in kept}
-        return _State(answer["metadata"]["resourceVersion"], records, {each: lengths[each] for each in kept})
+        records = Records((each, found) for each, found in newest_first if each in kept)
+        records.unreadable = state.records.unreadable & kept
+        return _State(answer["metadata"]["resourceVersion"], records, {each: sizes[each] for each in kept})
 
 
 def _name(deployment: str) -> str:
     return f"auto-deployer-{deployment}"
 
 
-def _newest_that_fit(lengths: dict[str, int]) -> set[str]:
+def _newest_that_fit(sizes: dict[str, int]) -> set[str]:
     kept, size = set(), 0
-    for key in sorted(lengths, reverse=True)[:MAX_RECORDS]:
-        size += lengths[key]
-        if size > MAX_CHARACTERS and kept:
+    for key in sorted(sizes, reverse=True)[:MAX_RECORDS]:
+        size += sizes[key]
+        if size > MAX_BYTES and kept:
             break
         kept.add(key)
     return kept
 
 
 def _parse_all(config_map: dict) -> Records:
-    records = {}
+    records = Records()
     for key, text in sorted((config_map.get("data") or {}).items(), reverse=True):
         if not is_rollout_id(key):
             continue
@@ -152,4 +153,5 @@ def _parse_all(config_map: dict) -> Records:
             records[key] = parse(key, text)
         except ValueError:
             log.warning("ConfigMap %s: the record %s can't be read", config_map["metadata"]["name"], key)
+            records.unreadable |= {key}
     return records

@@ -24,6 +24,10 @@ class Frozen(BaseModel):
             raise TypeError(f"{type(self).__name__} has no {', '.join(unknown)}")
         return self.model_copy(update=changes)
 
+    def updated(self, newer: Self) -> Self:
+        """Return a newer state, with the fields of this one that only another version of this service knows."""
+        return self.replace(**{name: getattr(newer, name) for name in type(self).model_fields})
+
     @model_serializer(mode="wrap")
     def _serialize(self, known, info: SerializationInfo) -> dict:
         return known(self) | ((self.model_extra or {}) if info.context == WITH_UNKNOWN else {})

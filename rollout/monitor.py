@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from cluster.api import Cluster
 from cluster.backoff import Backoff
@@ -29,7 +29,7 @@ from settings import Settings
 log = logging.getLogger(__name__)
 
 # An older verdict isn't news any more.
-MAX_NEWS_AGE = timedelta(days=1)
+MAX_NEWS_SECONDS = 24 * 60 * 60
 # Between attempts to look for unfinished rollouts while the API server can't be reached.
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1, 30
 
@@ -61,8 +61,9 @@ class Monitor:
         snapshot = rollback.read_snapshot(self._cluster, manifest)
         records = self._ledger.read(manifest.namespace, manifest.name)
         target = rollback.choose_target(records, snapshot, revision)
+        live = rollback.send(self._cluster, manifest, target, cause)
         self._metrics.rollbacks.labels(manifest.stem).inc()
-        return self._start_rollback(manifest, rollback.send(self._cluster, manifest, target, cause))
+        return self._start_rollback(manifest, live)
 
     def show(self, manifest: Manifest, rollout_id: str | None, seconds: float) -> tuple[Rollout, Records]:
         """Return a rollout, without an id the newest, when it has ended or after so many seconds; and what is recorded.
@@ -187,7 +188,7 @@ class Monitor:
         """Follow what is live, if it is ours; return one that has ended as it ended."""
         template = live["spec"]["template"]
         rollout_id = rollout_id_of(template)
-        if not is_rollout_id(rollout_id):
+        if not is_rollout_id(rollout_id) or rollout_id in records.unreadable:
             return None
         if follower := self._followers.get((manifest.namespace, manifest.name, rollout_id)):
             return follower if follower.record.template == template else None
@@ -215,9 +216,9 @@ class Monitor:
                 if rollout_id != rollout_id_of(live["spec"]["template"]):
                     self._aftermath.record_superseded(manifest, live, rollout_id)
                 continue
-            age = datetime.now(UTC) - record.rollout.finished_at
-            wanted = record.rollback == "pending" or (self._notifier.wanted and age < MAX_NEWS_AGE)
-            if record.is_unfinished and wanted and age > timedelta(seconds=older_than):
+            age = (datetime.now(UTC) - record.rollout.finished_at).total_seconds()
+            wanted = record.rollback == "pending" or (self._notifier.wanted and age < MAX_NEWS_SECONDS)
+            if record.is_unfinished and wanted and age > older_than:
                 follower = self._follower(manifest, live, record)
                 if self._finishing.setdefault(key, follower) is follower:
                     threading.Thread(target=self._finish, args=(follower,), daemon=True).start()

@@ -1,6 +1,7 @@
 """One rollout as it is kept: what a rollback needs, and what is left to do."""
 
 import json
+import re
 from datetime import datetime
 from typing import Literal
 
@@ -55,8 +56,10 @@ class Record(Frozen):
         return self.rollout_as_answered.model_dump(mode="json", include=fields) | {"cause": self.cause}
 
 
-# By rollout id, the newest first.
-Records = dict[str, Record]
+class Records(dict[str, Record]):
+    """Hold records by rollout id, the newest first; `unreadable` are the ids of those that this version can't read."""
+
+    unreadable: frozenset[str] = frozenset()
 
 
 def new_record(
@@ -88,7 +91,7 @@ def foreign_record(live: dict, rollout_id: str, started_at: datetime, image: str
 
 def parse(key: str, text: str) -> Record:
     """Read a stored record, with the fields that only another version knows. Raises ValueError for what is none."""
-    record = Record.model_validate_json(text, extra="allow")
+    record = _in_todays_words(Record.model_validate_json(text, extra="allow"))
     if record.rollout.id != key or (record.rollout.ended and record.rollout.finished_at is None):
         raise ValueError("it is another rollout's, or has ended at no time")
     try:
@@ -98,6 +101,16 @@ def parse(key: str, text: str) -> Record:
     except (AttributeError, LookupError, TypeError) as error:
         raise ValueError(f"its template can't be used: {type(error).__name__}") from None
     return record
+
+
+def _in_todays_words(record: Record) -> Record:
+    # Until 2026-11 messages began with the phase, and those of failures were sentences.
+    message = record.rollout.message.removeprefix(f"{record.rollout.phase}: ")
+    message = re.sub(r"^no progress", "made no progress", message)
+    message = {"its pods are refused": "has its pods refused", "the Deployment was deleted": "was deleted"}.get(
+        message, message
+    )
+    return record.replace(rollout=record.rollout.replace(message=message))
 
 
 def serialize(record: Record) -> str:

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from manifest.annotations import CHANGE_CAUSE
-from tests.conftest import deployment
+from tests.conftest import deployment, role
 from tests.rollout.helpers import DIGEST, id_of, image_of, phases
 
 FIRST, SECOND = (f"sha256:{digit * 64}" for digit in "12")
@@ -126,3 +126,13 @@ def test_a_rollback_after_an_automatic_one_asks_for_a_revision(services, cluster
     assert (chosen.status, chosen.json()["rolled_back_to"]) == (200, 1)
     # The automatic rollback isn't the newest any more: from here a rollback without a number goes back one step.
     assert service.roll_back().status == 200
+
+
+def test_the_records_count_also_while_they_cannot_be_written(automatic, cluster):
+    assert automatic.deploy(image="acme/web:1").status == 200
+    rules = [rule for rule in role() if "configmaps" not in rule["resources"]]
+    cluster.allow([*rules, {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}])
+    automatic.deploy(image="acme/web:missing")
+    cluster.wait_for(lambda: cluster.get()["metadata"]["annotations"].get("auto-deployer/rolled-back-to") == "1")
+    # Not "(unverified)": revision 1 is recorded to have worked.
+    assert cluster.get()["metadata"]["annotations"][CHANGE_CAUSE] == "rollback to revision 1"

@@ -1,8 +1,11 @@
 """Rollouts that another client starts, such as kubectl: they are shown live, and never recorded."""
 
+import pytest
+
 from manifest.annotations import REVISION
 from tests.rollout.helpers import (
     FIELDS,
+    fail,
     image_of,
     in_background,
     revision_of,
@@ -114,3 +117,16 @@ def test_a_foreign_rollout_that_is_paused_is_answered_at_once(service, cluster):
     shown = service.show(wait=True)
     assert (shown.status, shown.json()["phase"]) == (409, "paused")
     assert [each["phase"] for each in shown.json()["history"]] == ["complete"]
+
+
+@pytest.mark.simulated_only
+def test_a_get_ends_in_time_while_the_deployment_cannot_be_read_again(service, cluster):
+    service.deploy()
+    set_image(cluster, "acme/web:2")
+    assert service.show(wait=10).json()["phase"] == "complete"
+    refused = fail(cluster, 0, "GET", "deployments/web", status=429)
+    # The first read of the request is answered, no later one.
+    fail(cluster, 1, "GET", "deployments/web", call=lambda: setattr(refused, "times", 1000))
+    watched = service.show(wait=1)
+    assert (watched.status, watched.json()["phase"]) == (200, "complete")
+    assert refused.times == 1000

@@ -182,3 +182,13 @@ def test_a_record_that_cannot_be_read_is_kept_until_twenty_newer_ones_are_there(
         assert stored()[rollout_id(3)] == cancelled
         here.write(here.record(number))
     assert sorted(stored()) == [rollout_id(number) for number in range(4, 24)]
+
+
+def test_the_size_is_counted_in_bytes(here, elsewhere, stored):
+    """A ConfigMap holds 1 MiB, and a Korean letter takes three bytes of it."""
+    template = copy.deepcopy(here.live["spec"]["template"])
+    template["spec"]["containers"][0]["env"] = [{"name": "GREETING", "value": "안" * 60_000}]
+    for number in range(1, 8):
+        assert here.write(here.record(number, template=template))
+    assert sum(len(text.encode()) for text in stored().values()) < 900_000
+    assert 3 <= len(elsewhere.read()) <= 5

@@ -124,3 +124,11 @@ def test_nothing_secret_is_in_the_metrics(service):
     assert service.right not in text
     assert "cause-of-the-day" not in text
     assert "acme/web" not in text
+
+
+def test_a_rollback_that_is_refused_is_not_counted(service, cluster):
+    service.deploy("web", image="acme/web:1")
+    service.deploy("web", image="acme/web:2")
+    cluster.patch({"spec": {"paused": True}})
+    grown = growth(service, lambda: service.roll_back("web"))
+    assert not any(name.startswith("auto_deployer_rollbacks") for name in grown)

@@ -158,7 +158,27 @@ def test_records_of_the_previous_version_are_read():
 def test_records_of_the_previous_version_are_written_again_as_they_were():
     for record in as_read(RECORDED):
         written = json.loads(serialize(truncated(record.replace(notified=True))))
-        assert written == json.loads(RECORDED[record.rollout.id]) | {"told": True}
+        expected = json.loads(RECORDED[record.rollout.id]) | {"told": True}
+        # Only the message no longer begins with the phase.
+        expected["rollout"]["message"] = record.rollout.message
+        assert written == expected
+
+
+@pytest.mark.parametrize(
+    ("phase", "old", "text"),
+    [
+        ("complete", "complete: 3 pods are ready", "complete: 3 pods are ready"),
+        ("failed", "does not start", "failed: revision 1 of web does not start"),
+        ("failed", "no progress for 610 s", "failed: revision 1 of web made no progress for 610 s"),
+        ("failed", "its pods are refused", "failed: revision 1 of web has its pods refused"),
+        ("failed", "the Deployment was deleted", "failed: revision 1 of web was deleted"),
+    ],
+)
+def test_a_message_of_the_previous_version_reads_well(phase, old, text):
+    stored = json.loads(RECORDED["20261124T065148.279014Z"])
+    stored["rollout"] |= {"phase": phase, "message": old}
+    (record,) = as_read({"20261124T065148.279014Z": json.dumps(stored)})
+    assert text in as_text(record.rollout).splitlines()
 
 
 def test_fields_of_a_newer_version_stay_when_a_record_is_written_again():

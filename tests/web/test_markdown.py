@@ -114,12 +114,19 @@ def test_who_has_a_password_goes_back_by_the_url_that_was_asked(twice, path):
     ("headers", "url"),
     [
         ({"Host": "deploy.example.com", "X-Forwarded-Proto": "https"}, "https://deploy.example.com"),
-        ({"Host": "deploy.example.com:8443", "X-Forwarded-Proto": "http"}, "http://deploy.example.com:8443"),
+        ({"Host": "deploy.example.com:8443", "X-Forwarded-Proto": "http"}, "https://deploy.example.com:8443"),
+        # In clear text only within the machine: the command sends a password.
+        ({"Host": "deploy.example.com"}, "https://deploy.example.com"),
+        ({"Host": "localhost.example.com"}, "https://localhost.example.com"),
         ({"Host": "[::1]:8080"}, "http://[::1]:8080"),
-        ({"Host": "deploy.example.com", "X-Forwarded-Proto": "javascript"}, "http://deploy.example.com"),
-        ({"Host": "deploy.example.com", "X-Forwarded-Proto": "https://x/';touch pwned;'"}, "http://deploy.example.com"),
-        ({"Host": "deploy.example.com", "X-Forwarded-Proto": "``` $(touch pwned)"}, "http://deploy.example.com"),
-        ({"Host": "deploy.example.com", "X-Forwarded-Proto": ""}, "http://deploy.example.com"),
+        ({"Host": "localhost"}, "http://localhost"),
+        ({"Host": "deploy.example.com", "X-Forwarded-Proto": "javascript"}, "https://deploy.example.com"),
+        (
+            {"Host": "deploy.example.com", "X-Forwarded-Proto": "https://x/';touch pwned;'"},
+            "https://deploy.example.com",
+        ),
+        ({"Host": "deploy.example.com", "X-Forwarded-Proto": "``` $(touch pwned)"}, "https://deploy.example.com"),
+        ({"Host": "deploy.example.com", "X-Forwarded-Proto": ""}, "https://deploy.example.com"),
     ],
 )
 def test_the_url_is_the_one_in_front_of_the_ingress(twice, headers, url):

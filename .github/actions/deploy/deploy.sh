@@ -114,7 +114,7 @@ tell() {
 # Get the last answer about the rollout as another media type, in $work/body; the server may be away for a moment.
 ask_again() { # MEDIA TYPE
   local until=$((SECONDS + 3))
-  while accept=$1 ask "$deployment?id=$id" --max-time 10 && [[ "$status $media_type" != "$rollout_status $1"* ]]; do
+  while accept=$1 ask "$deployment?id=$id" --max-time 10 && [[ ! "$status $media_type" =~ ^(200|202|409|424)\ $1 ]]; do
     ((SECONDS < until)) || return 1
     sleep 1
   done
@@ -140,7 +140,7 @@ ask() { # URL [CURL'S OPTIONS]
   ) || told="000 ${told#* }" # Half an answer is none.
   read -r status sent media_type <<<"$told"
   if jq --exit-status 'type == "object"' "$work/body" >/dev/null 2>&1; then cp "$work/body" "$answer"; fi
-  if [[ -n $(field .phase) ]]; then cp "$answer" "$rollout" && rollout_status=$status; fi
+  if [[ -n $(field .phase) ]]; then cp "$answer" "$rollout"; fi
   why=$(if [[ $status == 000 ]]; then cat "$work/error"; else field .error; fi)
   why=${why:-it answers $status}
 }
