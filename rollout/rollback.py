@@ -10,7 +10,7 @@ from errors import Conflict, NotFound
 from manifest.annotations import ROLLED_BACK_TO, annotations_of
 from manifest.files import Manifest
 from manifest.pod_template import comparable, new_rollout_id, rollout_id_of, running_digests, without_hash
-from rollout.record import Records
+from rollout.record import Record, Records
 
 
 class NothingToRollBackTo(Conflict):
@@ -101,12 +101,19 @@ def _refuse_second_rollback(records: Records, live: dict) -> None:
     live_id, back = rollout_id_of(template) or "", rolled_back_to(live)
     known = records.get(live_id)
     older = [record for rollout_id, record in records.items() if rollout_id < live_id]
-    if back is None or not older or older[0].rollback == "none" or (known and known.template != template):
+    # `kubectl rollout undo` may bring back a rollback of long ago.
+    is_newest = bool(older) and max(records) <= live_id
+    if back is None or not is_newest or not _is_rolled_back(older[0]) or (known and known.template != template):
         return
     others = [str(each.rollout.revision) for each in older if each.worked and each.rollout.revision != back]
     further = f'choose with "revision": {", ".join(others)}' if others else "no other revision that worked is recorded"
     failed = older[0].rollout.revision
     raise AlreadyRolledBack(f"revision {failed} has failed and is rolled back to revision {back} already; {further}")
+
+
+def _is_rolled_back(record: Record) -> bool:
+    # It is done, with nothing sent, also where the automatic rollback had nowhere to go.
+    return record.rollback == "pending" or (record.rollback == "done" and record.rollout.rolled_back_to is not None)
 
 
 def send(cluster: Cluster, manifest: Manifest, target: Target, cause: str | None, over: dict | None = None) -> dict:

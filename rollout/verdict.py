@@ -119,9 +119,7 @@ def _progress(verdict: Verdict, deployment: dict, active: list[dict], rules: Pod
         counts = counts.replace(available=counts.updated)
         message = f"{_pods(counts.desired)} ready"
         return replace(verdict, phase=Phase.COMPLETE, message=message, replicas=counts)
-    was_available = condition(deployment, "Progressing").get("reason") == "NewReplicaSetAvailable"
-    if rules.started is None and was_available and any(map(rules.is_settled, active)):
-        # A foreign rollout that was complete once stays so while it is scaled.
+    if _has_settled_before(deployment, active, rules):
         return replace(verdict, phase=Phase.COMPLETE, message=message)
     seconds, left = _deadline_seconds(deployment) + rules.settle, math.inf
     if rules.started:
@@ -132,6 +130,15 @@ def _progress(verdict: Verdict, deployment: dict, active: list[dict], rules: Pod
     waits = [left, settled_in, *(rules.seconds_to_create(pod) for pod in active)]
     look_again = min(each for each in waits if each is not None)
     return replace(verdict, message=message, look_again=None if look_again == math.inf else look_again)
+
+
+def _has_settled_before(deployment: dict, active: list[dict], rules: PodRules) -> bool:
+    """Tell whether a foreign rollout was complete once: it stays so while it is scaled."""
+    available, since = condition(deployment, "Progressing"), _last_progress(deployment)
+    if rules.started or since is None or available.get("reason") != "NewReplicaSetAvailable":
+        return False
+    # Scaling leaves this condition as it is: the pods of that time have settled, if one of them is still there.
+    return (rules.now - since).total_seconds() >= rules.settle + 1 and any(map(rules.is_settled, active))
 
 
 def _how_far(counts: Replicas, status: dict, active: list[dict], rules: PodRules) -> tuple[str, float | None]:

@@ -44,6 +44,23 @@ def test_a_failure_is_rolled_back_if_the_signal_says_so(service, cluster):
     assert (again.status, again.json()["rolled_back_to"]) == (424, 1)
 
 
+def test_a_rollback_after_an_automatic_one_is_refused_unless_it_names_a_revision(automatic, cluster):
+    automatic.deploy(image="acme/web:1")
+    automatic.deploy(image="acme/web:2")
+    assert automatic.deploy(image="acme/web:missing").json()["rolled_back_to"] == 2
+    automatic.show(wait=True)
+    before = cluster.get()
+    refused = automatic.roll_back()
+    assert (refused.status, refused.json()["reason"]) == (409, "AlreadyRolledBack")
+    words = 'revision 3 has failed and is rolled back to revision 2 already; choose with "revision": 1'
+    assert refused.json()["error"] == words
+    assert id_of(cluster.get()) == id_of(before)
+    further = automatic.roll_back(revision=1)
+    assert (further.status, further.json()["rolled_back_to"]) == (200, 1)
+    # The one that runs now was asked for.
+    assert automatic.roll_back().status == 200
+
+
 def test_a_failure_is_not_rolled_back_unless_the_signal_says_so(service, cluster):
     service.deploy()
     for fields in ({}, {"rollback_on_failure": False}):

@@ -98,6 +98,50 @@ def test_where_there_are_several_containers_each_line_names_its_own():
     ]
 
 
+A, B = (f"sha256:{digits}{'0' * 52}" for digits in ("c1ab35fd6ed3", "6a9cf0097460"))
+MOVED = "sha256:c1ab35fd6ed3 -> sha256:6a9cf0097460"
+
+
+@pytest.mark.parametrize(
+    ("old_digests", "new_digests", "lines"),
+    [
+        ({"web": A}, {"web": B}, [f"image acme/web:1: {MOVED}"]),
+        ({"web": A}, {"web": A}, []),
+        # What ran isn't known, as of pods that never came up, or that ran different digests.
+        ({"web": A}, {}, []),
+        ({}, {"web": B}, []),
+        ({"web": A}, {"other": B}, []),
+    ],
+)
+def test_a_tag_that_was_moved(old_digests, new_digests, lines):
+    assert list(changes(TEMPLATE, TEMPLATE, old_digests, new_digests)) == lines
+
+
+def test_another_tag_is_one_change_whatever_its_digest():
+    new = changed(image="acme/web:2")
+    for digest in (A, B):
+        assert changes(TEMPLATE, new, {"web": A}, {"web": digest}) == ("image: acme/web:1 -> acme/web:2",)
+
+
+def test_a_moved_tag_among_other_changes():
+    new = changed(command=None)
+    lines = changes(TEMPLATE, new, {"web": A}, {"web": B})
+    assert lines == (f"image acme/web:1: {MOVED}", "command changed")
+
+
+def test_tags_that_were_moved_under_several_containers():
+    before, ran = {"web": A, "proxy": A, "migrate": A}, {"web": B, "proxy": B, "migrate": B}
+    assert list(changes(WITH_PROXY, WITH_PROXY, before, ran)) == [
+        f"web: image acme/web:1: {MOVED}",
+        f"proxy: image envoy:1: {MOVED}",
+    ]
+    assert list(changes(WITH_PROXY, WITH_PROXY, before, ran | {"web": A})) == [f"proxy: image envoy:1: {MOVED}"]
+    with_init = in_pod(initContainers=[{"name": "migrate", "image": "acme/migrate:1"}])
+    assert list(changes(with_init, with_init, before, ran | {"web": A})) == [f"migrate: image acme/migrate:1: {MOVED}"]
+    # A container that is new or gone has no tag that was moved.
+    assert list(changes(TEMPLATE, WITH_PROXY, before, ran | {"web": A})) == ["container proxy is new, image envoy:1"]
+
+
 def test_init_containers_are_compared_too():
     old, new = (in_pod(initContainers=[{"name": "migrate", "image": f"acme/migrate:{n}"}]) for n in (1, 2))
     assert list(changes(old, new)) == ["migrate: image: acme/migrate:1 -> acme/migrate:2"]

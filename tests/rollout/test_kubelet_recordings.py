@@ -534,6 +534,24 @@ def test_look_again_is_when_time_alone_brings_the_verdict(name, settle, works):
         assert verdict_of(name, index, works, settle, verdict.look_again + 0.01).phase in (Phase.COMPLETE, Phase.FAILED)
 
 
+def foreign_verdict_of(name, index, settle):
+    found = kubelet(name)[index]
+    return judge(template_of(name), snapshot_of(found), time_of(found["now"]), settle, None, something_works=True)
+
+
+@pytest.mark.parametrize("settle", [2, 10])
+@pytest.mark.parametrize("name", [name for name in KUBELET if name != "evicted"])
+def test_a_rollout_of_another_client_is_judged_alike(name, settle):
+    for index in range(len(kubelet(name))):
+        ours, foreign = verdict_of(name, index, settle=settle), foreign_verdict_of(name, index, settle)
+        assert (foreign.phase, foreign.message, foreign.problems) == (ours.phase, ours.message, ours.problems)
+
+
+def test_a_rollout_of_another_client_stays_complete_when_a_pod_is_replaced():
+    phases = [foreign_verdict_of("evicted", index, 10).phase for index in range(16)]
+    assert phases == [Phase.PROGRESSING] * 15 + [Phase.COMPLETE]
+
+
 # The words
 
 

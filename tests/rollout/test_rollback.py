@@ -5,13 +5,14 @@ import copy
 import pytest
 
 from cluster.snapshot import Snapshot
-from manifest.annotations import RESTARTED_AT, REVISION, UNPINNED
-from rollout.model import Phase
+from manifest.annotations import RESTARTED_AT, REVISION, ROLLED_BACK_TO, UNPINNED
+from rollout.model import Phase, Replicas
 from rollout.record import new_record
-from rollout.rollback import NothingToRollBackTo, choose_target
+from rollout.rollback import AlreadyRolledBack, NothingToRollBackTo, choose_target
 from tests.rollout.cases import rollout_id
 
 D1, D2, D3 = ("sha256:" + each * 64 for each in "123")
+ONE = Replicas(desired=1, updated=1, ready=1, available=1)
 COMPLETE, FAILED, SUPERSEDED, PROGRESSING = Phase.COMPLETE, Phase.FAILED, Phase.SUPERSEDED, Phase.PROGRESSING
 
 
@@ -22,16 +23,17 @@ def template(number, image, **annotations):
     return {"metadata": metadata, "spec": {"containers": [{"name": "web", "image": image}]}}
 
 
-def live_with(live_template):
-    """Return a Deployment with a pod template."""
-    metadata = {"name": "web", "namespace": "default", "uid": "web's", "generation": 1, "annotations": {}}
+def live_with(live_template, back=None):
+    """Return a live Deployment; `back` is the revision that it was rolled back to."""
+    annotations = {} if back is None else {ROLLED_BACK_TO: str(back)}
+    metadata = {"name": "web", "namespace": "default", "uid": "web's", "generation": 1, "annotations": annotations}
     return {"metadata": metadata, "spec": {"replicas": 1, "template": live_template}}
 
 
 def record(number, image, phase=COMPLETE, digest=None, revision=None, **annotations):
     """Return the record of a rollout; the number stands in its rollout id, and is its revision if no other is given."""
     started = new_record(live_with(template(number, image, **annotations)))
-    rollout = started.rollout.replace(phase=phase, revision=revision or number, digest=digest)
+    rollout = started.rollout.replace(phase=phase, revision=revision or number, digest=digest, replicas=ONE)
     return started.replace(rollout=rollout, digests={"web": digest} if digest else {})
 
 
@@ -156,7 +158,52 @@ def test_a_tag_and_the_digest_that_it_pointed_to_are_the_same_program():
     assert "nothing to roll back to" in refusal_of(ledger(tagged, pinned), pinned.template)
 
 
-# A revision
+def test_an_image_with_tag_and_digest_is_the_program_of_its_digest():
+    pinned = record(2, f"acme/web:1@{D1}", digest=D1)
+    for before in ("acme/web:1", "acme/web:latest", f"acme/web@{D1}", f"acme/web:2@{D1}"):
+        assert "nothing to roll back to" in refusal_of(ledger(record(1, before, digest=D1), pinned), pinned.template)
+
+
+def test_an_image_with_tag_and_digest_that_failed_is_compared_by_what_it_carries():
+    first, same = record(1, "acme/web:1", digest=D1), record(2, f"acme/web:1@{D1}", FAILED)
+    assert "nothing to roll back to" in refusal_of(ledger(first, same), same.template)
+    # The form that a rollback gave it is the same program too.
+    assert "nothing to roll back to" in refusal_of(ledger(first), template(3, f"acme/web@{D1}"))
+    assert "what runs" in refusal_of(ledger(first, same), same.template, revision=1)
+
+
+def test_another_digest_under_the_same_tag_is_another_program():
+    first, failed = record(1, f"acme/web:1@{D1}", digest=D1), record(2, f"acme/web:1@{D2}", FAILED)
+    target = target_of(ledger(first, failed), failed.template)
+    assert (target.revision, target.digests) == (1, {"web": D1})
+
+
+def test_the_same_digest_in_another_repository_is_another_image():
+    first, failed = record(1, "acme/web:1", digest=D1), record(2, f"other/web:1@{D1}", FAILED)
+    assert target_of(ledger(first, failed), failed.template).revision == 1
+
+
+def test_without_a_record_the_digest_that_an_image_carries_is_compared_too():
+    first, second, live = (template(None, image) for image in ("acme/web:0", f"acme/web:1@{D1}", f"acme/web@{D1}"))
+    sets = [replicaset(1, first), replicaset(2, second), replicaset(3, live)]
+    assert target_of({}, live, *sets).revision == 1
+
+
+# No pods
+
+
+def test_a_rollout_of_no_pods_shows_nothing_and_is_nothing_to_go_back_to():
+    empty, failed = record(2, "acme/web:2"), record(3, "acme/web:3", FAILED)
+    empty = empty.replace(rollout=empty.rollout.replace(replicas=Replicas()))
+    assert target_of(ledger(WEB1, empty, failed), failed.template).revision == 1
+    assert "nothing to roll back to" in refusal_of(
+        ledger(empty, failed), failed.template, replicaset(2, empty.template)
+    )
+    # By number it is what was asked for.
+    assert target_of(ledger(WEB1, empty, failed), failed.template, revision=2).template == empty.template
+
+
+# By number
 
 
 def test_a_revision():
@@ -320,3 +367,75 @@ def test_the_choice_changes_nothing():
     before = copy.deepcopy(records)
     target_of(records, live)
     assert records == before
+
+
+# After an automatic rollback
+
+
+def rolled_back(rollback="done", to=2):
+    """Return the records of a deploy that failed, revision 3, and was rolled back, as revision 4."""
+    failed = record(3, "acme/web:3", FAILED)
+    failed = failed.replace(rollback=rollback, rollout=failed.rollout.replace(rolled_back_to=to))
+    restored = record(4, f"acme/web@{D2}", digest=D2)
+    return failed, restored.replace(is_rollback=True, rollout=restored.rollout.replace(rolled_back_to=2))
+
+
+def roll_back_again(records, live_template, revision=None, to=2):
+    return choose_target(records, Snapshot(live_with(live_template, to), [], [], []), revision)
+
+
+TAGGED = record(2, "acme/web:2", digest=D2)
+
+
+def test_a_second_rollback_is_refused_with_the_revisions_to_choose_from():
+    failed, restored = rolled_back()
+    oldest = record(0, "acme/web:0", revision=7)
+    with pytest.raises(AlreadyRolledBack) as refused:
+        roll_back_again(ledger(oldest, WEB1, TAGGED, failed, restored), restored.template)
+    assert (refused.value.status, refused.value.reason) == (409, "AlreadyRolledBack")
+    sentence = "revision 3 has failed and is rolled back to revision 2 already; choose with "
+    assert str(refused.value) == sentence + '"revision": 1, 7'
+
+
+@pytest.mark.parametrize("rollback", ["done", "pending"])
+def test_it_is_refused_before_the_rollback_is_recorded_too(rollback):
+    failed, restored = rolled_back(rollback, to=2 if rollback == "done" else None)
+    with pytest.raises(AlreadyRolledBack) as refused:
+        roll_back_again(ledger(TAGGED, failed), restored.template)
+    assert str(refused.value).endswith("already; no other revision that worked is recorded")
+
+
+def test_it_is_not_refused_for_a_revision():
+    failed, restored = rolled_back()
+    assert roll_back_again(ledger(WEB1, TAGGED, failed, restored), restored.template, revision=1).revision == 1
+
+
+def test_it_is_not_refused_after_a_rollback_that_was_asked_for():
+    failed, restored = rolled_back("none", to=None)
+    assert roll_back_again(ledger(WEB1, TAGGED, failed, restored), restored.template).revision == 1
+    # The automatic one found nothing to go back to.
+    failed, restored = rolled_back("done", to=None)
+    assert roll_back_again(ledger(WEB1, TAGGED, failed, restored), restored.template).revision == 1
+    # It was asked for, by number, after the automatic one.
+    failed, restored = rolled_back()
+    further = record(5, "acme/web:1")
+    assert roll_back_again(ledger(WEB1, TAGGED, failed, restored, further), further.template, to=1).revision == 4
+
+
+def test_it_is_not_refused_over_what_kubectl_set_image_brought():
+    failed, restored = rolled_back()
+    target = roll_back_again(ledger(WEB1, TAGGED, failed, restored), template(4, "acme/web:by-hand"))
+    assert target.revision == 4
+
+
+def test_it_is_not_refused_where_a_newer_deploy_is_recorded():
+    # `kubectl rollout undo` brought the rollback back, with its annotations.
+    failed, restored = rolled_back()
+    newer = record(5, "acme/web:5")
+    assert roll_back_again(ledger(WEB1, TAGGED, failed, restored, newer), restored.template).revision == 1
+
+
+def test_an_automatic_rollback_is_never_refused_for_that():
+    failed, restored = rolled_back()
+    snapshot = Snapshot(live_with(restored.template, 2), [], [], [])
+    assert choose_target(ledger(WEB1, TAGGED, failed, restored), snapshot, automatic=True).revision == 1

@@ -8,7 +8,7 @@ import pytest
 from cluster.snapshot import Snapshot
 from rollout.model import Phase, Replicas
 from rollout.verdict import judge
-from tests.rollout.cases import Case, count, late, ready, running_unready, starting, up
+from tests.rollout.cases import Case, count, just_up, late, ready, running_unready, starting, up
 
 PROGRESSING, COMPLETE, FAILED, SUPERSEDED, PAUSED = (
     Phase.PROGRESSING,
@@ -163,3 +163,75 @@ def test_the_deadline_that_the_previous_rollout_exceeded_is_not_ours():
     case.started = case.now
     case.progressing.update(status="False", reason="ProgressDeadlineExceeded", lastUpdateTime=case.time(-3600))
     assert case.verdict().phase is PROGRESSING
+
+
+# Rollouts of another client
+
+
+def foreign(make=up):
+    """Return a case of a rollout that this service did not begin."""
+    case = make()
+    case.started = None
+    return case
+
+
+def scaled(case, desired, exists):
+    """Scale the Deployment; with `exists`, the new pod is there and waits to be scheduled."""
+    case.deployment["spec"]["replicas"] = desired
+    if exists:
+        third = copy.deepcopy(case.pods[0])
+        third["metadata"] |= {"name": "complete-6df5bc6f8f-third", "uid": "third"}
+        third["status"] = {"phase": "Pending"}
+        case.everything.append(third)
+        count(case, total=3, ready=2, available=2)
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_foreign_rollout_that_is_complete_stays_so_while_it_is_scaled(exists):
+    case = foreign()
+    assert case.found() == (COMPLETE, [])
+    scaled(case, 3, exists)
+    for seconds in (0, 611, 864_000):
+        assert case.found(after=seconds) == (COMPLETE, [])
+    # Ours is recorded: its verdict stands anyway, and before that every pod counts.
+    case.started = case.now - timedelta(seconds=30)
+    assert case.found()[0] is PROGRESSING
+
+
+def test_a_foreign_rollout_is_complete_only_when_its_last_pod_has_settled():
+    case = foreign()
+    case.progressing["lastUpdateTime"] = case.time(-1)
+    ready(case.pods[1], case.time(-1))
+    assert case.found()[0] is PROGRESSING
+    assert case.found(after=9)[0] is PROGRESSING
+    assert case.found(after=10) == (COMPLETE, [])
+
+
+def test_a_foreign_rollout_is_scaled_down_and_to_zero():
+    case = foreign()
+    case.deployment["spec"]["replicas"] = 1
+    assert case.found() == (COMPLETE, [])
+    case.deployment["spec"]["replicas"] = 0
+    assert case.found() == (COMPLETE, [])
+
+
+def test_a_foreign_rollout_that_has_not_been_complete_progresses():
+    case = foreign()
+    case.progressing["reason"] = "ReplicaSetUpdated"
+    scaled(case, 3, exists=True)
+    assert case.found()[0] is PROGRESSING
+    case = foreign(just_up)
+    scaled(case, 3, exists=True)
+    assert case.found()[0] is PROGRESSING
+
+
+def test_a_foreign_rollout_has_only_the_deadline_of_kubernetes():
+    case = foreign(late)
+    verdict = case.verdict(after=864_000)
+    assert (verdict.phase, verdict.look_again) == (PROGRESSING, None)
+    case.progressing.update(status="False", reason="ProgressDeadlineExceeded")
+    assert case.found() == (FAILED, ["app: ContainersNotReady"])
+
+
+def test_a_foreign_rollout_that_does_not_start_fails_like_ours():
+    assert foreign(lambda: starting("ErrImageNeverPull")).found() == (FAILED, ["app: ErrImageNeverPull"])
