@@ -11,7 +11,7 @@ class Metrics:
     """Hold the counters of one process; `deployment` is always the name of a configured one."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # A second series for each, with nothing but its birthday.
+        disable_created_metrics()  # They would double the series, only to say when each began.
         self._registry = CollectorRegistry()
         counter, of = partial(Counter, registry=self._registry), ["deployment"]
         signals = "Signals by deployment and status of the answer"

@@ -1,4 +1,4 @@
-"""What every module of this room shares: one rollout, as it stands. A leaf.
+"""What every module of this room shares: one rollout, as it stands. It imports no other room.
 
 The models are also the form in which a rollout is stored and answered: their fields, or the aliases of these, are the
 fields of the JSON.

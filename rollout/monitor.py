@@ -157,7 +157,7 @@ class Monitor:
             after.await_rollback(follower)
 
     def _finish(self, follower: Follower) -> None:
-        """Do what a process left undone that died after the verdict."""
+        """Do what another process left undone: it died after the verdict."""
         try:
             if follower.record.rollback == "pending" and (live := self._aftermath.roll_back(follower)):
                 self._start_rollback(follower.manifest, live)

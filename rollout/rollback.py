@@ -1,4 +1,4 @@
-"""Where a rollback goes to, by what really ran before, and sending it."""
+"""Choose what a rollback goes back to, by what really ran before, and send it."""
 
 import math
 from dataclasses import dataclass
@@ -151,7 +151,7 @@ def _previous_replicaset(records: Records, snapshot: Snapshot, running: dict, on
         recorded = records.get(rollout_id_of(template) or "")
         different = recorded is None and comparable(template, {}) != running
         if revision < current and different and (serving or not only_serving):
-            # Without a person to look at it: what its pods run, since the tag may be that of the broken image by now.
+            # An automatic rollback pins what its pods run: the tag may point to the broken image by now.
             return Target(template, ran if only_serving else {}, revision, verified=False)
     raise NothingToRollBackTo(
         "there is nothing to roll back to: no earlier rollout that worked and differs from this one is known"

@@ -98,7 +98,7 @@ class SimulatedAdmin:
         self.create("namespaces", "", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 
     def remove_namespace(self, name: str) -> None:
-        """Forget it, and heal what was broken. The rights in it stay, for whoever still follows what was there."""
+        """Forget it, and heal what was broken. The rights in it stay: a follower may still ask about it."""
         self.simulation.faults.clear()
         self.delete("namespaces", "", name)
 

@@ -91,7 +91,7 @@ def port_problem(number: int) -> str | None:
     """Return why the port can't be used, or None."""
     another = f"choose another port: make run PORT={9090 if number != 9090 else 9091}"
     with socket.socket() as probe:
-        # As uWSGI does: connections of an earlier run that are still being closed are in nobody's way.
+        # As uWSGI does: connections of an earlier run that are still being closed don't keep the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", number))

@@ -35,7 +35,7 @@ def wait_for(condition: Callable[[], object], timeout: float = 10) -> object:
 
 
 def free_port() -> int:
-    """Find a port of 127.0.0.1 that nobody listens on."""
+    """Find a port of 127.0.0.1 that no program listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
 
@@ -126,7 +126,7 @@ class Service(Asker):
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            # A group of its own: Ctrl-C is for whoever started this, who then ends it in order.
+            # A process group of its own: Ctrl-C reaches only the program that started this one, which then ends it in order.
             start_new_session=True,
         )
         with self.process.stdin as stdin:

@@ -17,7 +17,7 @@ FLOODERS, FLOOD_SECONDS, FLOOD_MOST = 8, 8, 20_000
 
 
 def flood(bench: Bench) -> Iterator[Figure]:
-    """Whether right signals are served while somebody tries passwords as fast as it goes."""
+    """Whether right signals are served while another client tries passwords as fast as it can."""
     bench.calm()
     calm = [timed(bench.signal) for _ in range(100)]
     bench.calm()
@@ -58,7 +58,7 @@ def burst(bench: Bench) -> Iterator[Figure]:
         yield Figure("  these", None, note=counted(statuses))
     ours = bench.live_id() in {each for _, each in answers}
     lost = processes - bench.processes()
-    yield Figure("  stamps in the Deployment that nobody was told, and workers lost", (not ours) + len(lost), "", 0)
+    yield Figure("  rollout ids in the Deployment that no answer had, and workers lost", (not ours) + len(lost), "", 0)
 
 
 def idle(bench: Bench) -> Iterator[Figure]:

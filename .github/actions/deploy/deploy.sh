@@ -137,7 +137,7 @@ ask() { # URL [CURL'S OPTIONS]
     curl --silent --show-error --globoff --stderr "$work/error" --output "$work/body" --connect-timeout 10 --max-time 45 \
       --write-out '%{http_code} %{size_request} %{content_type}' --header "Accept: ${accept:-application/json}" \
       --header @<(printf 'Authorization: Bearer %s\n' "${password:-$token}") "${@:2}" "$1"
-  ) || told="000 ${told#* }" # Half an answer is none.
+  ) || told="000 ${told#* }" # An answer that was cut off counts as none.
   read -r status sent media_type <<<"$told"
   if jq --exit-status 'type == "object"' "$work/body" >/dev/null 2>&1; then cp "$work/body" "$answer"; fi
   if [[ -n $(field .phase) ]]; then cp "$answer" "$rollout"; fi
