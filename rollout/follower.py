@@ -111,7 +111,7 @@ class Follower:
             view.wait(None if until == math.inf else 1)
 
     def _is_current(self, snapshot: Snapshot, view: View) -> bool:
-        """Ask the API server once before a final verdict: a watch that has broken silently looks like one without news."""
+        """Ask the API server once before a final verdict: a watch that broke silently looks like one without news."""
         try:
             live = self._cluster.read_deployment(self.manifest.namespace, self.manifest.name)
         except Refusal:

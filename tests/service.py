@@ -126,7 +126,7 @@ class Service(Asker):
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            # A process group of its own: Ctrl-C reaches only the program that started this one, which then ends it in order.
+            # A process group of its own: Ctrl-C reaches only the program that started it, which then ends it.
             start_new_session=True,
         )
         with self.process.stdin as stdin:
