@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from dataclasses import fields
 
 import pytest
@@ -238,6 +239,23 @@ def test_phases():
 def test_metrics():
     documented = {re.match(r"`(\w+)", cell)[1] for cell, _ in table("Metrics", "metric")}
     assert documented == set(re.findall(r"(?m)^# TYPE (\w+)", Metrics().text().decode()))
+
+
+def test_the_command_for_a_real_cluster_names_a_kubeconfig_that_is_not_there():
+    commands = code_blocks("sh", ALL_PAGES[ROOT / "CONTRIBUTING.md"])[0].splitlines()
+    [command] = [shlex.split(each, comments=True) for each in commands if "--kubeconfig" in each]
+    assert command[0] == ".venv/bin/python"
+    ran = subprocess.run([sys.executable, *command[1:]], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "there is no file path/to/kubeconfig;" in ran.stderr
+
+
+def test_the_reasons():
+    """Every reason that is explained is one that the code knows, or that a kubelet reported."""
+    known = "".join(path.read_text() for path in [*SOURCES, *(ROOT / "tests/recordings").rglob("*.json")])
+    for cell, _ in table("From reason to action", "reason"):
+        for reason in re.findall(r"`(\w+)`", cell):
+            assert f'"{reason}"' in known, reason
 
 
 def test_the_rooms():
