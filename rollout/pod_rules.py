@@ -1,4 +1,4 @@
-"""When a pod counts as settled, and when its problem doesn't go away: rules for one pod at a time. They make no call."""
+"""When a pod counts as settled, and when its problem doesn't go away: rules for one pod. They make no call."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A rollout in words: as text, a line, a message, Markdown. Only this module makes sentences of one. It makes no call."""
+"""A rollout in words: as text, a line, a message, Markdown. Only this module has sentences of it. It makes no call."""
 
 import html
 import re
