@@ -19,7 +19,7 @@ class WrongPassword(Refusal):  # The caller's credentials don't open what the ca
     status, reason = 403, "WrongPassword"
 
     def __init__(self) -> None:
-        # Always the same sentence, so that a caller without the right password learns nothing else.
+        # Always the same sentence, so that a caller without a valid password learns nothing else.
         super().__init__("wrong or missing password")
 
 

@@ -1,1 +1,1 @@
-"""What happens with a deploy once it is asked for."""
+"""This room follows rollouts: it judges, records, rolls back and notifies."""

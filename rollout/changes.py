@@ -1,4 +1,4 @@
-"""What differs between two pod templates, in words that may stand in a public log: no value of a variable. Pure."""
+"""What differs between two pod templates, in words for a public log: no value of a variable. It makes no call."""
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType

@@ -17,7 +17,7 @@ class Metrics:
         signals = "Signals by deployment and status of the answer"
         self.signals = counter("auto_deployer_signals", signals, [*of, "status"])
         self.rollouts = counter("auto_deployer_rollouts", "Rollouts that have ended, by phase", [*of, "phase"])
-        self.rollbacks = counter("auto_deployer_rollbacks", "Rollbacks, asked for or not", of)
+        self.rollbacks = counter("auto_deployer_rollbacks", "Rollbacks, both automatic and requested", of)
         duration, seconds = "Time from the signal to the verdict", (5, 10, 15, 20, 30, 45, 60, 120, 300, 600, 1200)
         name = "auto_deployer_rollout_duration_seconds"
         self.durations = Histogram(name, duration, of, buckets=seconds, registry=self._registry)

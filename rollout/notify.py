@@ -20,7 +20,7 @@ MAX_EVENT_CHARACTERS = 1000
 
 
 class Notifier:
-    """Send messages to the URLs of a file, one a line, read when used."""
+    """Send messages to the URLs of a file, one per line, read when used."""
 
     def __init__(self, urls_file: Path | None) -> None:
         self._urls_file = urls_file

@@ -1,4 +1,4 @@
-"""When a pod counts as settled, and when waiting doesn't cure it: the rules, one pod at a time. Pure."""
+"""When a pod counts as settled, and when its problem doesn't go away: rules for one pod. They make no call."""
 
 import re
 from collections.abc import Iterator
@@ -60,7 +60,7 @@ class PodRules:
         return self.settle + 1 - (self.now - max(since, default=self.now)).total_seconds()
 
     def is_stuck(self, pod: dict) -> bool:
-        """Tell whether a pod is in a state that waiting doesn't cure."""
+        """Tell whether a pod has a problem that doesn't go away by itself."""
         return any(self._container_is_stuck(pod, each) for each in container_statuses(pod))
 
     def is_settled(self, pod: dict) -> bool:

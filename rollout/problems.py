@@ -1,4 +1,4 @@
-"""Why pods aren't ready: each problem with its pod, container, reason and message. Pure."""
+"""Why pods aren't ready: each problem with its pod, container, reason and message. It makes no call."""
 
 import re
 from collections.abc import Iterator

@@ -44,7 +44,7 @@ class Record(Frozen):
 
     @property
     def rollout_as_answered(self) -> Rollout:
-        """The rollout as answers show it: a failure that is about to be rolled back isn't the last word."""
+        """The rollout as answers show it: one that has failed progresses until its rollback has ended."""
         if self.rollback != "pending":
             return self.rollout
         message = f"it has failed ({self.rollout.message}) and is being rolled back"

@@ -1,4 +1,4 @@
-"""The verdict: from what the API server answers, and the time, to a phase and the problems of pods. Pure."""
+"""The verdict: from the API server's answers, and the time, to a phase and the problems of pods. It makes no call."""
 
 import math
 import re

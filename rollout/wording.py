@@ -1,4 +1,4 @@
-"""A rollout in words: as text, in one line, as a message, as Markdown. No other module makes sentences of one. Pure."""
+"""A rollout in words: as text, a line, a message, Markdown. Only this module has sentences of it. It makes no call."""
 
 import html
 import re

@@ -42,6 +42,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    kubeconfig = config.getoption("--kubeconfig")
+    if kubeconfig and not Path(kubeconfig).is_file():
+        raise pytest.UsageError(f"there is no file {kubeconfig}; name the kubeconfig of the cluster to test on")
     config.addinivalue_line("markers", "simulated_only: needs a cluster that can be made to fail")
     config.addinivalue_line("markers", "real_only: needs what the simulated cluster doesn't check")
 

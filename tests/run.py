@@ -180,12 +180,15 @@ def look(kubeconfig: Path, api: str | None, namespace: str) -> str:
 
 
 def report_end(service: Service) -> str:
-    """End what is left of a service that doesn't serve; return the last lines of its log."""
+    """End what is left of a service that doesn't serve; return which settings are bad, or else the end of its log."""
     code = service.process.poll()
     # A worker can outlive uWSGI's master, which kept its process group for it.
     with suppress(ProcessLookupError):
         service.kill()
     service.ended(10)
+    # The traceback and uWSGI's lines around this sentence tell the reader nothing more.
+    if bad := re.search(r"(?m)^ValueError: (bad settings:(?:\n  .+)+)", "\n".join(service.lines)):
+        return bad[1]
     how = "doesn't serve" if code is None else f"has ended with {code}"
     return "\n".join([f"the service {how}; the last lines of its log:", "", *service.lines[-LAST_LINES:]])
 

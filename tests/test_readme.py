@@ -2,8 +2,11 @@
 
 import ast
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from dataclasses import fields
 
 import pytest
@@ -13,6 +16,7 @@ from app import create_app
 from manifest import annotations
 from rollout.metrics import Metrics
 from settings import Settings
+from tests.conftest import deployment
 from tests.service import ROOMS, ROOT, SOURCES
 from web.answers import STATUS_OF
 
@@ -101,6 +105,8 @@ def test_sentences(row):
         for node in ast.walk(ast.parse(source.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]
+    if row.endswith("(the action)"):
+        said = [(ROOT / ".github/actions/deploy/deploy.sh").read_text()]
     quoted = re.match(r"`([^`]+)`", row)[1]
     for fragment in filter(None, (part.strip(" .;:") for part in quoted.split("…"))):
         assert any(fragment in sentence for sentence in said), fragment
@@ -126,10 +132,14 @@ def test_the_workflows():
         assert pinned.get(action, version) == version
     steps = [step for block in blocks if isinstance(block, list) for step in block]
     steps += [step for block in blocks if "jobs" in block for step in block["jobs"]["dockerize"]["steps"]]
-    deploys = [step["with"] for step in steps if "/.github/actions/deploy@" in step.get("uses", "")]
+    deploys = [step for step in steps if "/.github/actions/deploy" in step.get("uses", "")]
     assert len(deploys) == 4
-    for given in deploys:
-        assert set(given) <= set(ACTION["inputs"])
+    for step in deploys:
+        assert set(step["with"]) <= set(ACTION["inputs"])
+    # The step of "Self-deploy" is that of the workflow, and the table there has what it reads.
+    assert yaml.safe_load(own)["jobs"]["dockerize"]["steps"][-1] in deploys
+    documented = {name.strip("`") for _, name, _ in table("Self-deploy", "| name")}
+    assert documented == set(re.findall(r"\b(?:vars|secrets)\.(\w+)", own))
 
 
 def test_the_actions_inputs_and_outputs():
@@ -197,6 +207,24 @@ def test_the_quick_start_answers_as_it_says(patient_service, cluster):
         assert neutral(answer.text.replace(cluster.namespace, "default")) == neutral(expected)
 
 
+@pytest.mark.simulated_only
+@pytest.mark.parametrize(
+    ("password", "image", "code", "said"),
+    [
+        (None, "acme/web:1", 0, "ok: revision 1 of web in "),
+        (None, "acme/web:crash", 1, "failed: revision 1 of web does not start"),
+        ("wrong", "acme/web:1", 1, '{"error":"wrong or missing password","reason":"WrongPassword"}'),
+    ],
+)
+def test_the_script_for_curl_ends_with_the_verdict(patient_service, cluster, password, image, code, said):
+    patient_service.configure("web", deployment(image=image, namespace=cluster.namespace))
+    [script] = [block for block in code_blocks("sh", section("curl")) if "\n" in block.strip()]
+    script = script.replace("https://deploy.example.com", patient_service.url)
+    environ = {"PATH": os.environ["PATH"], "PASSWORD": password or patient_service.right}
+    ran = subprocess.run(["sh", "-c", script], env=environ, capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout[: len(said)]) == (code, said)
+
+
 def neutral(answer: str) -> str:
     for each in NEW_EACH_TIME:
         answer = re.sub(each, "…", answer)
@@ -211,3 +239,32 @@ def test_phases():
 def test_metrics():
     documented = {re.match(r"`(\w+)", cell)[1] for cell, _ in table("Metrics", "metric")}
     assert documented == set(re.findall(r"(?m)^# TYPE (\w+)", Metrics().text().decode()))
+
+
+def test_the_command_for_a_real_cluster_names_a_kubeconfig_that_is_not_there():
+    commands = code_blocks("sh", ALL_PAGES[ROOT / "CONTRIBUTING.md"])[0].splitlines()
+    [command] = [shlex.split(each, comments=True) for each in commands if "--kubeconfig" in each]
+    assert command[0] == ".venv/bin/python"
+    ran = subprocess.run([sys.executable, *command[1:]], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "there is no file path/to/kubeconfig;" in ran.stderr
+
+
+def test_the_reasons():
+    """Every reason that is explained is one that the code knows, or that a kubelet reported."""
+    known = "".join(path.read_text() for path in [*SOURCES, *(ROOT / "tests/recordings").rglob("*.json")])
+    for cell, _ in table("From reason to action", "reason"):
+        for reason in re.findall(r"`(\w+)`", cell):
+            assert f'"{reason}"' in known, reason
+
+
+def test_the_rooms():
+    """The picture of the layout in docs/architecture.md has each module, and no other."""
+    pictured, room = [], ""
+    for line in code_blocks("", PAGES[ROOT / "docs/architecture.md"])[0].splitlines():
+        if folder := re.match(r"\w+/", line):
+            room = folder[0]
+        elif module := re.match(r"( *)(\w+\.py)", line):
+            pictured.append(room + module[2] if module[1] else module[2])
+    modules = [str(path.relative_to(ROOT)) for path in SOURCES if path.name != "__init__.py"]
+    assert sorted(pictured) == sorted(modules)

@@ -1,6 +1,6 @@
 """The webhooks of Docker Hub: POST /dockerhub/TOKEN, and what its payload says.
 
-Docker Hub signs nothing, so the payload is only a hint: the service deploys what the manifest says.
+Docker Hub doesn't sign its webhooks, so the payload is only a hint: the service deploys what the manifest says.
 https://docs.docker.com/docker-hub/repos/manage/webhooks/
 """
 
