@@ -3,8 +3,9 @@
 import json
 import re
 from base64 import b64decode
+from collections.abc import Set
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from flask import Request
 from pydantic import AfterValidator, BaseModel, InstanceOf, PlainValidator, PositiveInt, ValidationError
@@ -51,27 +52,34 @@ def _image(text: str) -> str:
     return text
 
 
-class RollbackFields(BaseModel, strict=True):
-    """The fields of a rollback. One that is missing is None; a sender's null is refused."""
+class _Fields(BaseModel, strict=True):
+    """The fields of every signal. One that is missing is None; a sender's null is refused."""
 
     # InstanceOf, since pydantic's own check of text refuses half a surrogate pair in its own words.
     cause: Annotated[InstanceOf[str], AfterValidator(_plain_text)] = None
-    wait: Annotated[float, PlainValidator(wait_seconds)] = 0
-    revision: PositiveInt = None
-
-
-class DeployFields(BaseModel, strict=True):
-    """The fields of a deploy; it ignores others, since senders add their own."""
-
-    image: Annotated[InstanceOf[str], AfterValidator(_image)] = None
-    cause: Annotated[InstanceOf[str], AfterValidator(_plain_text)] = None
     dry_run: bool = False
     wait: Annotated[float, PlainValidator(wait_seconds)] = 0
+    refused: ClassVar[Set[str]] = frozenset()
+
+
+class DeployFields(_Fields):
+    """The fields of a deploy."""
+
+    image: Annotated[InstanceOf[str], AfterValidator(_image)] = None
     rollback_on_failure: bool = None
+
+
+class RollbackFields(_Fields):
+    """The fields of a rollback, which can't honour the other fields of a deploy."""
+
+    refused: ClassVar[Set[str]] = DeployFields.model_fields.keys() - _Fields.model_fields.keys()
+    revision: PositiveInt = None
 
 
 def read_signal(fields: dict, model: type[BaseModel] = DeployFields) -> Signal:
     """Make a Signal of the fields of a body. Raises BadRequest, which names the wrong field."""
+    for name in sorted(fields.keys() & model.refused):
+        raise BadRequest(f"a rollback takes no {name}")
     try:
         return Signal(**dict(model.model_validate(fields)))
     except ValidationError as error:
