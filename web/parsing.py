@@ -76,6 +76,23 @@ class RollbackFields(_Fields):
     revision: PositiveInt = None
 
 
+_OURS = {"pw", "data"} | DeployFields.model_fields.keys() | RollbackFields.model_fields.keys()
+_BY_LETTERS = {name.replace("_", ""): name for name in _OURS}
+
+
+def unknown_fields(fields: dict, model: type[BaseModel]) -> list[str]:
+    """Return the fields that mean nothing here, sorted, since senders add their own.
+
+    Raises BadRequest for one that is ours but for case, dashes and underscores: `dry-run` must not deploy for real.
+    """
+    unknown = sorted(fields.keys() - model.model_fields.keys() - {"pw"})
+    for name in unknown:
+        right = _BY_LETTERS.get(re.sub("[-_]", "", name.lower()), name)
+        if right != name:
+            raise BadRequest(f"{name}: write {right}")
+    return unknown
+
+
 def read_signal(fields: dict, model: type[BaseModel] = DeployFields) -> Signal:
     """Make a Signal of the fields of a body. Raises BadRequest, which names the wrong field."""
     for name in sorted(fields.keys() & model.refused):
