@@ -18,7 +18,7 @@ from manifest.pod_template import is_rollout_id, new_rollout_id, rollout_id_of, 
 from rollout.follower import Follower
 from rollout.model import Phase, Rollout
 from rollout.monitor import Monitor
-from rollout.record import Records, new_record
+from rollout.record import Record, Records, new_record
 from rollout.rights import check_rights
 from settings import Settings
 
@@ -67,8 +67,12 @@ class Deployer:
         return self._deploy(self.load(name), signal)
 
     def roll_back(self, name: str, signal: Signal) -> Report:
-        """Go back to the last rollout that worked, or to a revision, and report the new rollout. Raises a Refusal."""
-        return self._report(self._monitor.roll_back(self.load(name), signal.revision, signal.cause))
+        """Go back to the last rollout that worked, or to a revision, and report the new rollout. Raises a Refusal.
+
+        A dry run changes nothing.
+        """
+        follower = self._monitor.roll_back(self.load(name), signal.revision, signal.cause, signal.dry_run)
+        return _dry_run(follower.record) if signal.dry_run else self._report(follower)
 
     def show(self, name: str, rollout_id: str | None, seconds: float) -> Report:
         """Report a rollout, without an id the newest, when it has ended or after so many seconds. Raises a Refusal."""
@@ -116,14 +120,18 @@ class Deployer:
         record = new_record(live, signal.image, self._settings.rollback_on_failure if automatic is None else automatic)
         started = record.rollout
         if signal.dry_run:
-            message = "dry run: the API server accepts it all, and nothing was changed"
-            return Report(started.replace(phase=Phase.COMPLETE, message=message, finished_at=started.started_at), {})
+            return _dry_run(record)
         log.info("Deployment %s/%s: %s", started.namespace, started.deployment, record.cause, extra=started.log_fields)
         return self._report(self._monitor.start(manifest, live, record))
 
     def _report(self, follower: Follower) -> Report:
         # What the monitor knows costs no call, so that a signal is answered at once.
         return Report(follower.record.rollout, self._monitor.known(follower.manifest))
+
+
+def _dry_run(record: Record) -> Report:
+    message, started = "dry run: the API server accepts it all, and nothing was changed", record.rollout
+    return Report(started.replace(phase=Phase.COMPLETE, message=message, finished_at=started.started_at), {})
 
 
 def _has_just_started(cause: str, live: dict | None, records: Records) -> bool:

@@ -56,12 +56,17 @@ class Monitor:
             raise
         return follower
 
-    def roll_back(self, manifest: Manifest, revision: int | None, cause: str | None) -> Follower:
-        """Go back to what ran before, or to a revision. Raises NotFound, NothingToRollBackTo or Conflict (paused)."""
+    def roll_back(self, manifest: Manifest, revision: int | None, cause: str | None, dry_run: bool) -> Follower:
+        """Go back to what ran before, or to a revision; a dry run changes nothing, and its follower isn't started.
+
+        Raises NotFound, NothingToRollBackTo or Conflict (paused).
+        """
         snapshot = rollback.read_snapshot(self._cluster, manifest)
         records = self._ledger.read(manifest.namespace, manifest.name)
         target = rollback.choose_target(records, snapshot, revision)
-        live = rollback.send(self._cluster, manifest, target, cause)
+        live = rollback.send(self._cluster, manifest, target, cause, dry_run=dry_run)
+        if dry_run:
+            return self._follower(manifest, live, new_record(live, rolled_back_to=target.revision))
         self._metrics.rollbacks.labels(manifest.stem).inc()
         return self._start_rollback(manifest, live)
 

@@ -116,7 +116,14 @@ def _is_rolled_back(record: Record) -> bool:
     return record.rollback == "pending" or (record.rollback == "done" and record.rollout.rolled_back_to is not None)
 
 
-def send(cluster: Cluster, manifest: Manifest, target: Target, cause: str | None, over: dict | None = None) -> dict:
+def send(
+    cluster: Cluster,
+    manifest: Manifest,
+    target: Target,
+    cause: str | None,
+    over: dict | None = None,
+    dry_run: bool = False,
+) -> dict:
     """Send a rollback; return the Deployment as the API server answered it.
 
     Raises SomethingNewer when the live template is not `over`, where that is given, and a Refusal.
@@ -131,7 +138,7 @@ def send(cluster: Cluster, manifest: Manifest, target: Target, cause: str | None
             manifest, target.template, target.digests, target.revision, rollout_id, cause, live
         )
 
-    return cluster.apply(manifest.namespace, manifest.name, build)
+    return cluster.apply(manifest.namespace, manifest.name, build, dry_run)
 
 
 def _previous_replicaset(records: Records, snapshot: Snapshot, running: dict, only_serving: bool) -> Target:

@@ -28,6 +28,8 @@ _HTTP_SENTENCES = {404: "there is nothing at this path; signals go to /deploymen
 
 def answer(status: int, data: dict, text: str, markdown: Callable[[], str] | None = None) -> Response:
     """Answer in the media type that the request prefers; text is the default."""
+    if ignored := g.get("ignored"):
+        data = {**data, "ignored": ignored}
     renderers = {
         "text/plain": lambda: Response(f"{text}\n", mimetype="text/plain"),
         "application/json": lambda: jsonify(data),

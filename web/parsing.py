@@ -3,8 +3,9 @@
 import json
 import re
 from base64 import b64decode
+from collections.abc import Set
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from flask import Request
 from pydantic import AfterValidator, BaseModel, InstanceOf, PlainValidator, PositiveInt, ValidationError
@@ -51,27 +52,51 @@ def _image(text: str) -> str:
     return text
 
 
-class RollbackFields(BaseModel, strict=True):
-    """The fields of a rollback. One that is missing is None; a sender's null is refused."""
+class _Fields(BaseModel, strict=True):
+    """The fields of every signal. One that is missing is None; a sender's null is refused."""
 
     # InstanceOf, since pydantic's own check of text refuses half a surrogate pair in its own words.
     cause: Annotated[InstanceOf[str], AfterValidator(_plain_text)] = None
+    dry_run: bool = False
     wait: Annotated[float, PlainValidator(wait_seconds)] = 0
+    refused: ClassVar[Set[str]] = frozenset()
+
+
+class DeployFields(_Fields):
+    """The fields of a deploy."""
+
+    image: Annotated[InstanceOf[str], AfterValidator(_image)] = None
+    rollback_on_failure: bool = None
+
+
+class RollbackFields(_Fields):
+    """The fields of a rollback, which can't honour the other fields of a deploy."""
+
+    refused: ClassVar[Set[str]] = DeployFields.model_fields.keys() - _Fields.model_fields.keys()
     revision: PositiveInt = None
 
 
-class DeployFields(BaseModel, strict=True):
-    """The fields of a deploy; it ignores others, since senders add their own."""
+_OURS = {"pw", "data"} | DeployFields.model_fields.keys() | RollbackFields.model_fields.keys()
+_BY_LETTERS = {name.replace("_", ""): name for name in _OURS}
 
-    image: Annotated[InstanceOf[str], AfterValidator(_image)] = None
-    cause: Annotated[InstanceOf[str], AfterValidator(_plain_text)] = None
-    dry_run: bool = False
-    wait: Annotated[float, PlainValidator(wait_seconds)] = 0
-    rollback_on_failure: bool = None
+
+def unknown_fields(fields: dict, model: type[BaseModel]) -> list[str]:
+    """Return the fields that mean nothing here, sorted, since senders add their own.
+
+    Raises BadRequest for one that is ours but for case, dashes and underscores: `dry-run` must not deploy for real.
+    """
+    unknown = sorted(fields.keys() - model.model_fields.keys() - {"pw"})
+    for name in unknown:
+        right = _BY_LETTERS.get(re.sub("[-_]", "", name.lower()), name)
+        if right != name:
+            raise BadRequest(f"{name}: write {right}")
+    return unknown
 
 
 def read_signal(fields: dict, model: type[BaseModel] = DeployFields) -> Signal:
     """Make a Signal of the fields of a body. Raises BadRequest, which names the wrong field."""
+    for name in sorted(fields.keys() & model.refused):
+        raise BadRequest(f"a rollback takes no {name}")
     try:
         return Signal(**dict(model.model_validate(fields)))
     except ValidationError as error:

@@ -39,6 +39,7 @@ def show(name: str | None = None) -> Response:
 def _start(name: str | None, model: type, start: Callable[..., Report]) -> Response:
     fields = parsing.read_fields(request)
     name = _required(name, fields)
+    g.ignored = parsing.unknown_fields(fields, model)
     signal = parsing.read_signal(fields, model)
     report = start(name, signal)
     if signal.dry_run or not signal.wait:

@@ -119,7 +119,7 @@ def test_a_rollback_is_never_rolled_back_automatically(automatic, cluster):
     automatic.deploy(image="acme/web:3")
     cluster.simulation.behaviours[first["digest"]] = "badconfig"
     try:
-        answer = automatic.roll_back(rollback_on_failure=True)
+        answer = automatic.roll_back()
         assert (answer.status, answer.json()["rolled_back_to"]) == (424, 2)
         assert image_of(cluster.get()) == f"acme/web@{first['digest']}"
         assert phases(automatic.show()) == ["failed", "complete", "complete", "complete"]

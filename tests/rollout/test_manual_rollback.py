@@ -103,6 +103,55 @@ def test_latest_deployed_twice_goes_back_to_the_first_digest(service, cluster):
     assert image_of(cluster.get()) == "acme/web:latest"
 
 
+# A dry run, and fields that a rollback doesn't take
+
+
+def test_a_dry_run_of_a_rollback_changes_nothing(service, cluster):
+    service.deploy()
+    shown = service.deploy(image="acme/web:2").json()
+    before, rollbacks = cluster.get(), service.get("/metrics").text.count("auto_deployer_rollbacks_total{")
+    answer = service.roll_back(dry_run=True, cause="would it work?")
+    assert (answer.status, answer.json()["rolled_back_to"], answer.json()["phase"]) == (200, 1, "complete")
+    assert answer.json()["message"] == "dry run: the API server accepts it all, and nothing was changed"
+    assert answer.json()["history"] == []
+    assert cluster.get()["spec"] == before["spec"]
+    assert cluster.get()["metadata"]["annotations"] == before["metadata"]["annotations"]
+    assert service.show().json() == shown
+    assert service.get("/metrics").text.count("auto_deployer_rollbacks_total{") == rollbacks
+
+
+@pytest.mark.simulated_only
+def test_the_api_server_checks_a_dry_run_of_a_rollback(service, cluster):
+    assert service.roll_back(dry_run=True).status == 404
+    service.deploy()
+    assert service.roll_back(dry_run=True).status == 409
+    service.deploy(image="acme/web:2")
+    service.roll_back(dry_run=True)
+    sent = [each for each in cluster.requests if each.method == "PATCH" and each.resource == "deployments"]
+    assert sent[-1].query["dryRun"] == "All"
+    cluster.patch({"spec": {"paused": True}})
+    assert service.roll_back(dry_run=True).status == 409
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"dry_run": "nonsense"}, "dry_run must be true or false"),
+        ({"dry_run": 1}, "dry_run must be true or false"),
+        ({"image": "acme/web:1"}, "a rollback takes no image"),
+        ({"rollback_on_failure": True}, "a rollback takes no rollback_on_failure"),
+        ({"rollback_on_failure": None}, "a rollback takes no rollback_on_failure"),
+    ],
+)
+def test_a_field_that_a_rollback_cannot_honour_is_refused(service, cluster, fields, sentence):
+    service.deploy()
+    service.deploy(image="acme/web:2")
+    before = cluster.get()["spec"]
+    answer = service.roll_back(**fields)
+    assert (answer.status, answer.json()) == (400, {"error": sentence, "reason": "BadRequest"})
+    assert cluster.get()["spec"] == before
+
+
 # Images pinned by a rollback
 
 

@@ -120,7 +120,7 @@ def test_fields_of_answers(name, model):
     documented = SCHEMAS[name]["properties"]
     answered = {field.alias or name for name, field in model.model_fields.items()}
     if model is Rollout:
-        answered |= {"history"}
+        answered |= {"history", "ignored"}
     assert set(documented) == answered
 
 
@@ -206,6 +206,9 @@ def test_answers(client):
     asked = [
         ("POST", "/deployment", "/deployment", {"dry_run": True}),
         ("POST", "/deployment", "/deployment", {}),
+        ("POST", "/deployment", "/deployment", {"ref": "refs/heads/main"}),
+        ("POST", "/deployment", "/deployment", {"ref": "refs/heads/main", "image": 1}),
+        ("POST", "/deployment", "/deployment", {"dry-run": True}),
         ("POST", "/deployment", "/deployment", {"image": 1}),
         ("POST", "/deployment", "/deployment", {"image": "other:1"}),
         ("POST", "/deployment/{name}", "/deployment/other", {}),
