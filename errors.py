@@ -5,6 +5,8 @@ class Refusal(Exception):
     """Refuse a request: the answer has this `status`, this CamelCase `reason` and a sentence that says what to do."""
 
     status, reason = 500, "InternalError"
+    # The header Retry-After of the answer.
+    retry_after_seconds: int | None = None
 
     def __init__(self, sentence: str, reason: str | None = None) -> None:
         super().__init__(sentence)
@@ -61,6 +63,7 @@ class Forbidden(Refusal):  # The service's own account lacks a right in the clus
 
 class Unreachable(Refusal):  # Another server that the service needs can't be reached or doesn't work at the moment.
     status, reason = 503, "ServiceUnavailable"
+    retry_after_seconds = 5
 
 
 class TooSlow(Refusal):  # The API server doesn't answer in time.

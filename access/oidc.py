@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 
 import jwt
 from pydantic import BaseModel
@@ -23,7 +23,11 @@ MAX_TOKEN_BYTES = 16 * 1024
 MAX_KEY_AGE_SECONDS = 3600
 # While it has keys, the service lets so much time pass before it looks for one that it doesn't know.
 MIN_SECONDS_BETWEEN_FETCHES = 60
+# While it has none, a fetch that failed stands for so long.
+MIN_SECONDS_AFTER_FAILURE = 10
 MAX_ISSUER_SECONDS = 5
+# An issuer that never answers holds a thread for each request that waits for a fetch.
+MAX_FETCHING_REQUESTS = 8
 
 
 class Workflow(BaseModel, frozen=True):
@@ -64,6 +68,7 @@ class Tokens:
     def __init__(self, issuer: str, audience: str) -> None:
         self._issuer, self._audience = issuer, audience
         self._lock = Lock()
+        self._places = BoundedSemaphore(MAX_FETCHING_REQUESTS)
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_at = self._tried_at = -math.inf
 
@@ -99,19 +104,29 @@ class Tokens:
         # First without the lock: a token with a known key doesn't wait while another thread fetches keys.
         if key := self._known().get(kid):
             return key
-        arrived = time.monotonic()
-        with self._lock:
-            # While there are keys, tokens with invented key ids cause at most one fetch a minute. Without keys, the
-            # threads that waited here for a fetch that failed don't repeat it one after the other.
-            if self._tried_at + (MIN_SECONDS_BETWEEN_FETCHES if self._known() else 0) < arrived:
-                self._fetch()
-            if key := self._known().get(kid):
-                return key
-            if self._fetched_at < self._tried_at:
-                raise Unreachable(
-                    f"the keys of {self._issuer} can't be fetched, so the token can't be checked; try again"
-                )
+        if self._may_fetch():
+            if not self._places.acquire(blocking=False):
+                raise self._unreachable()
+            try:
+                with self._lock:
+                    # Another thread may have fetched them in the meantime, or failed to.
+                    if self._may_fetch():
+                        self._fetch()
+            finally:
+                self._places.release()
+        if key := self._known().get(kid):
+            return key
+        if self._fetched_at < self._tried_at:
+            raise self._unreachable()
         raise jwt.InvalidKeyError("the issuer has no key with this id")
+
+    def _may_fetch(self) -> bool:
+        # While there are keys, tokens with invented key ids cause at most one fetch a minute.
+        pause = MIN_SECONDS_BETWEEN_FETCHES if self._known() else MIN_SECONDS_AFTER_FAILURE
+        return self._tried_at + pause < time.monotonic()
+
+    def _unreachable(self) -> Unreachable:
+        return Unreachable(f"the keys of {self._issuer} can't be fetched, so the token can't be checked; try again")
 
     def _known(self) -> dict[str, jwt.PyJWK]:
         return self._keys if time.monotonic() < self._fetched_at + MAX_KEY_AGE_SECONDS else {}

@@ -1,7 +1,9 @@
 """Carry one call to the API server and its answer back, with the credentials of this service."""
 
 import json
+import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -15,6 +17,9 @@ from errors import Unreachable
 
 # A signal makes two calls, and fails with the first one that takes longer.
 CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS = 2, 10
+# A busy API server says after how many seconds to ask again; most often 1.
+# https://kubernetes.io/docs/concepts/cluster-administration/flow-control/
+MAX_RETRY_AFTER_SECONDS = 5
 # So many connections stay open between calls. A busy moment may open more; each of those is closed after its call.
 MAX_CONNECTIONS = 16
 
@@ -40,9 +45,9 @@ class Connection:
     ) -> RESTResponse:
         """Make a call; return its answer, read to its end unless `max_silence_seconds` is given: then it is a watch.
 
-        It makes the call a second time where the connection broke, since no call does harm when it arrives twice; and
-        with credentials read again where they were refused, since Kubernetes rotates the token of a service account.
-        Raises a Refusal.
+        It makes the call a second time where the connection broke, since no call does harm when it arrives twice; where
+        the API server is busy, after the pause that it asks for; and with credentials read again where they were
+        refused, since Kubernetes rotates the token of a service account. Raises a Refusal.
         """
         # The log of a container isn't JSON.
         headers = {"Accept": "application/json, */*", "Content-Type": "application/json"}
@@ -67,9 +72,13 @@ class Connection:
                 raise connection_refusal(error, connected.configuration.host, read_seconds) from error
             if is_good:
                 return answer
-            if answer.status != 401 or is_last:
+            pause = _retry_after_seconds(answer)
+            if is_last or (answer.status != 401 and not pause):
                 raise refusal(answer)
-            connected = self._connected(refused=connected)
+            if pause:
+                time.sleep(pause)
+            else:
+                connected = self._connected(refused=connected)
         raise unreachable(connected.configuration.host, "it ends each connection")
 
     def _connected(self, refused: client.ApiClient | None = None) -> client.ApiClient:
@@ -102,6 +111,13 @@ class Stream:
         # The thread that reads closes the response itself.
         if not self._is_being_read:
             self._response.close()
+
+
+def _retry_after_seconds(answer: RESTResponse) -> int:
+    """Return the pause that a busy API server asks for; 0 when it asks for none, or for one that is too long."""
+    text = answer.headers.get("Retry-After", "") if answer.status == 429 else ""
+    seconds = int(text) if re.fullmatch("[0-9]{1,5}", text) else 0
+    return seconds if seconds <= MAX_RETRY_AFTER_SECONDS else 0
 
 
 def _connect(kubeconfig: str | None) -> client.ApiClient:

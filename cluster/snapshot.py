@@ -56,6 +56,7 @@ class Store:
         self._things[kind].clear()
         for thing in things:
             self.put(kind, thing)
+        self._forget_pod_specs()
 
     def put(self, kind: str, thing: dict) -> None:
         """Keep an object, as `trimmed` returned it, in place of its former state."""
@@ -71,10 +72,19 @@ class Store:
 
     def remove(self, kind: str, thing: dict) -> None:
         """Forget an object that is deleted."""
-        uid = thing["metadata"]["uid"]
-        self._things[kind].get(_parent(kind, thing), {}).pop(uid, None)
+        uid, parent = thing["metadata"]["uid"], _parent(kind, thing)
+        siblings = self._things[kind].get(parent, {})
+        if siblings.pop(uid, None) and not siblings:
+            del self._things[kind][parent]
         if kind == "replicasets":
             self._things["pods"].pop(uid, None)
+            self._forget_pod_specs()
+
+    def _forget_pod_specs(self) -> None:
+        """Forget the pod specs that no ReplicaSet has any more."""
+        kept = [each for siblings in self._things["replicasets"].values() for each in siblings.values()]
+        used = {id(replicaset["spec"]["template"]["spec"]) for replicaset in kept}
+        self._pod_specs = {text: spec for text, spec in self._pod_specs.items() if id(spec) in used}
 
     def deployment_of(self, kind: str, thing: dict) -> str | None:
         """Return the name of the Deployment that an object is or belongs to; None when it belongs to no known one."""

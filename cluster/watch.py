@@ -73,7 +73,7 @@ class View:
 
     @property
     def trouble(self) -> Refusal | None:
-        """What the API server said when a watch last failed."""
+        """What the API server said when a watch failed, until everything is known again."""
         return self._watched.trouble
 
     def refresh(self) -> None:
@@ -177,6 +177,8 @@ class _Namespace:
         with self._lock:
             self._store.replace_all(kind.name, listed)
             kind.is_known = not kind.must_list
+            if all(each.is_known for each in self._kinds.values()):
+                self.trouble = None
         kind.resource_version = page["metadata"]["resourceVersion"]
         self._wake_all()
 

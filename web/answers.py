@@ -91,7 +91,10 @@ def refuse(refusal: Refusal) -> Response:
     if refusal.status >= 500:
         # The sender can't mend these, so the operator must find them in the log.
         log.warning("%s", refusal)
-    return error(refusal.status, str(refusal), refusal.reason)
+    response = error(refusal.status, str(refusal), refusal.reason)
+    if refusal.retry_after_seconds:
+        response.headers["Retry-After"] = str(refusal.retry_after_seconds)
+    return response
 
 
 @blueprint.app_errorhandler(HTTPException)

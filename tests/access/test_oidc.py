@@ -364,10 +364,11 @@ def test_a_new_key_is_found(issuer, monkeypatch):
         tokens.workflow(issuer.token("first").encode())
 
 
-def test_no_token_opens_anything_while_the_issuer_is_away(client, issuer, cluster):
+def test_no_token_opens_anything_while_the_issuer_is_away(client, issuer, cluster, monkeypatch):
+    monkeypatch.setattr(oidc, "MIN_SECONDS_AFTER_FAILURE", 0)
     issuer.close()
     answer = signal(client, issuer.token())
-    assert answer.status == 503
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
     assert answer.text.startswith(f"the keys of {issuer.url} can't be fetched")
     assert cluster.get("web") is None
     issuer.open()
@@ -412,7 +413,8 @@ def test_known_keys_need_no_issuer(client, issuer):
 @pytest.mark.parametrize(
     "answer", [b"", b"<html>", b"[]", b"{}", b'{"jwks_uri": 1}', b'{"jwks_uri": "file:///etc/passwd"}', b'{"keys": 1}']
 )
-def test_no_token_opens_anything_while_the_issuer_answers_nonsense(client, issuer, cluster, answer):
+def test_no_token_opens_anything_while_the_issuer_answers_nonsense(client, issuer, cluster, monkeypatch, answer):
+    monkeypatch.setattr(oidc, "MIN_SECONDS_AFTER_FAILURE", 0)
     issuer.answer = answer
     assert signal(client, issuer.token()).status == 503
     issuer.answer = None
@@ -420,7 +422,7 @@ def test_no_token_opens_anything_while_the_issuer_answers_nonsense(client, issue
 
 
 def test_callers_that_wait_for_a_failing_issuer_share_one_fetch(issuer):
-    tokens, token, callers = oidc.Tokens(issuer.url, AUDIENCE), issuer.token().encode(), 20
+    tokens, token, callers = oidc.Tokens(issuer.url, AUDIENCE), issuer.token().encode(), oidc.MAX_FETCHING_REQUESTS
     issuer.answer = b""
     issuer.open_from.clear()
     lock, arrived = tokens._lock, []
@@ -445,3 +447,36 @@ def test_callers_that_wait_for_a_failing_issuer_share_one_fetch(issuer):
         issuer.open_from.set()
         list(waiting)
     assert issuer.requests == ["/.well-known/openid-configuration"]
+
+
+def test_a_fetch_that_failed_is_not_repeated_for_10_seconds(issuer, monkeypatch):
+    tokens = oidc.Tokens(issuer.url, AUDIENCE)
+    issuer.answer = b""
+    for _ in range(3):
+        with pytest.raises(Unreachable):
+            tokens.workflow(issuer.token().encode())
+    assert issuer.requests == ["/.well-known/openid-configuration"]
+    issuer.answer = None
+    monkeypatch.setattr(tokens, "_tried_at", tokens._tried_at - 10)
+    assert tokens.workflow(issuer.token().encode()).repository_id == REPOSITORY_ID
+
+
+def test_an_issuer_that_never_answers_holds_few_requests(services, issuer, cluster):
+    service = services("oidc-hangs", OIDC_AUDIENCE=AUDIENCE, OIDC_ISSUER=issuer.url)
+    service.reset(cluster.namespace)
+    allow(service, MASTER)
+    issuer.open_from.clear()
+    try:
+        with ThreadPoolExecutor(80) as pool:
+            forged = with_header(issuer, kid="made-up")
+            asked = [pool.submit(signal, service, forged) for _ in range(80)]
+            wait_for(lambda: issuer.requests)
+            began = time.monotonic()
+            assert service.get("/healthz").status == service.get("/readyz").status == 200
+            assert time.monotonic() - began < 1
+            wait_for(lambda: sum(each.done() for each in asked) == 80 - oidc.MAX_FETCHING_REQUESTS, 3)
+            answers = [each.result() for each in asked]
+        assert {(each.status, each.headers["Retry-After"]) for each in answers} == {(503, "5")}
+        assert issuer.requests == ["/.well-known/openid-configuration"]
+    finally:
+        issuer.open_from.set()

@@ -167,6 +167,24 @@ def test_a_slow_api_server_is_a_504(client, cluster, faulty, monkeypatch):
     assert client.signal().status == 200
 
 
+def test_a_busy_api_server_gets_the_pause_that_it_asks_for_once(client, faulty):
+    faulty(1, "GET", status=429, headers={"Retry-After": "1"})
+    began = time.monotonic()
+    assert client.signal().status == 200
+    assert time.monotonic() - began >= 1
+    faulty(method="GET", status=429, headers={"Retry-After": "1"})
+    assert client.signal().status == 503
+
+
+@pytest.mark.parametrize("pause", ["6", "0", "-1", "soon", "Wed, 21 Oct 2026 07:28:00 GMT"])
+def test_a_pause_that_is_no_short_number_is_not_waited_for(client, faulty, pause):
+    faulty(1, "GET", status=429, headers={"Retry-After": pause})
+    began = time.monotonic()
+    answer = client.signal()
+    assert (answer.status, time.monotonic() - began < 4) == (503, True)
+    assert "the API server is busy" in answer.text
+
+
 def test_connections_that_went_stale_are_no_error(client, cluster):
     with ThreadPoolExecutor(8) as pool:
         assert {each.status for each in pool.map(lambda _: client.signal(), range(16))} == {200}

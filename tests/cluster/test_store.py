@@ -92,6 +92,25 @@ def test_a_deleted_object_is_forgotten(store, kind, removed, left):
     assert names(store.snapshot("api", []).pods) == ["api-1-a"]
 
 
+def test_nothing_is_left_of_replicasets_that_are_gone(store):
+    """A paused rollout may be followed for weeks, while other Deployments come and go."""
+    for number in range(50):
+        other = replicaset(f"other-{number}", f"other{number}")
+        other["spec"]["template"]["spec"]["containers"][0]["image"] = f"acme/other:{number}"
+        put(store, "replicasets", other)
+        put(store, "pods", thing(f"other-{number}-a", f"other-{number}"))
+        store.remove("pods", thing(f"other-{number}-a", f"other-{number}"))
+        store.remove("replicasets", other)
+    assert [spec["containers"][0]["image"] for spec in store._pod_specs.values()] == ["acme/web"]
+    assert {kind: len(things) for kind, things in store._things.items()} == {
+        "deployments": 2,
+        "replicasets": 2,
+        "pods": 3,
+    }
+    store.replace_all("replicasets", [])
+    assert store._pod_specs == {}
+
+
 def test_a_deployment_that_takes_the_name_of_another_one_gets_nothing_of_it(store):
     store.remove("deployments", thing("web"))
     other = thing("web")

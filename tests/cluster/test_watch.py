@@ -4,6 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from cluster.api import Cluster
+from cluster.watch import Watches
 from tests.conftest import deployment
 from tests.rollout.helpers import (
     NO_SPEC,
@@ -16,6 +18,7 @@ from tests.rollout.helpers import (
     wait_for_records,
     watches,
 )
+from tests.service import wait_for
 
 pytestmark = pytest.mark.simulated_only
 
@@ -103,3 +106,14 @@ def test_all_rollouts_of_a_namespace_share_one_watch_of_each_kind(service, clust
             cluster.delete(name)
         assert {each.result().status for each in waiting} == {424}
     cluster.simulation.wait_for(lambda: not watches(cluster, name=""))
+
+
+def test_trouble_is_over_when_everything_is_known_again(admin, cluster):
+    cluster.create(deployment("web"))
+    with Watches(Cluster(str(admin.kubeconfig))).of(cluster.namespace, "web") as view:
+        wait_for(lambda: view.snapshot([]))
+        fail(cluster, 1, "GET", "pods", status=500)
+        cluster.simulation.cut_watches()
+        wait_for(lambda: view.trouble)
+        wait_for(lambda: view.snapshot([]))
+        assert view.trouble is None

@@ -1,8 +1,16 @@
 """This service reads YAML as kubectl does."""
 
+import time
+
 import pytest
 
 from manifest import kubectl_yaml
+
+# Each line holds the one before nine times: written out, the last one has 9 ** 8 texts.
+BOMB = "".join(
+    f"{name}: &{name} [{','.join([f'*{before}' if before else 'secret'] * 9)}]\n"
+    for before, name in zip(("", *"abcdefgh"), "abcdefghi", strict=False)
+).encode()
 
 
 @pytest.mark.parametrize(
@@ -50,6 +58,26 @@ def test_keys_are_text():
 def test_anchors_and_merges_are_resolved():
     content = b"base: &base {a: 1, b: 2}\nweb: {<<: *base, b: 3}\n"
     assert kubectl_yaml.load(content)["web"] == {"a": 1, "b": 3}
+
+
+def test_aliases_that_unfold_to_a_huge_value_are_refused_in_milliseconds():
+    assert len(BOMB) < 480
+    began = time.monotonic()
+    with pytest.raises(ValueError, match=r"line [1-9]: aliases repeat this too often \(excessive aliasing\)"):
+        kubectl_yaml.load(BOMB)
+    assert time.monotonic() - began < 0.5
+
+
+@pytest.mark.parametrize("content", [b"a: &a [*a]\n", b"a: &a {b: {c: *a}}\n", b"a: &a\n  <<: *a\n"])
+def test_an_anchor_that_holds_itself_is_refused(content):
+    with pytest.raises(RecursionError):
+        kubectl_yaml.load(content)
+
+
+def test_many_aliases_of_a_large_manifest_are_no_bomb():
+    resources = "[&small {cpu: 100m, memory: 64Mi}, " + ", ".join(["*small"] * 30) + "]"
+    content = f"base: &base {resources}\nall: [{', '.join(['*base'] * 20)}]\n".encode()
+    assert kubectl_yaml.load(content)["all"][19][30] == {"cpu": "100m", "memory": "64Mi"}
 
 
 def test_empty_documents_around_the_only_one_are_left_out():
