@@ -100,13 +100,9 @@ class Deployer:
         rollout_id = new_rollout_id()
 
         def build(live: dict | None) -> V1Deployment | dict:
-            body = deployment_spec.build(manifest, signal, rollout_id, live, self._settings.settle_seconds)
-            if recorded is not None and _has_just_started(signal.cause, live, recorded):
+            if recorded is not None and _has_just_started(signal.cause, live, recorded, besides=rollout_id):
                 raise DuplicateWebhook
-            if recorded is not None and live:
-                # The API server then refuses the patch if the Deployment changes after the check.
-                body["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
-            return body
+            return deployment_spec.build(manifest, signal, rollout_id, live, self._settings.settle_seconds)
 
         try:
             live = self._cluster.apply(manifest.namespace, manifest.name, build, signal.dry_run)
@@ -126,10 +122,10 @@ class Deployer:
         return Report(follower.record.rollout, self._monitor.known(follower.manifest))
 
 
-def _has_just_started(cause: str, live: dict | None, records: Records) -> bool:
-    """Tell whether this process or another replica has just started a rollout with this cause."""
+def _has_just_started(cause: str, live: dict | None, records: Records, besides: str) -> bool:
+    """Tell whether this process or another replica has just started a rollout with this cause, besides this one."""
     started = {rollout_id for rollout_id, record in records.items() if record.cause == cause}
     if live and annotations_of(live).get(CHANGE_CAUSE) == cause:
         started.add(rollout_id_of(live["spec"]["template"]))
     oldest = datetime.now(UTC) - timedelta(seconds=MAX_DUPLICATE_WEBHOOK_SECONDS)
-    return any(is_rollout_id(each) and time_of(each) > oldest for each in started)
+    return any(is_rollout_id(each) and time_of(each) > oldest for each in started - {besides})

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from cluster.api import Cluster
+from cluster.api import MAX_ATTEMPTS, Cluster
 from cluster.backoff import Backoff
 from cluster.snapshot import Snapshot, revision_of
 from cluster.watch import Watches
@@ -58,12 +58,18 @@ class Monitor:
 
     def roll_back(self, manifest: Manifest, revision: int | None, cause: str | None) -> Follower:
         """Go back to what ran before, or to a revision. Raises NotFound, NothingToRollBackTo or Conflict (paused)."""
-        snapshot = rollback.read_snapshot(self._cluster, manifest)
-        records = self._ledger.read(manifest.namespace, manifest.name)
-        target = rollback.choose_target(records, snapshot, revision)
-        live = rollback.send(self._cluster, manifest, target, cause)
-        self._metrics.rollbacks.labels(manifest.stem).inc()
-        return self._start_rollback(manifest, live)
+        for _ in range(MAX_ATTEMPTS):
+            snapshot = rollback.read_snapshot(self._cluster, manifest)
+            records = self._ledger.read(manifest.namespace, manifest.name)
+            target = rollback.choose_target(records, snapshot, revision)
+            try:
+                over = snapshot.deployment["spec"]["template"]
+                live = rollback.send(self._cluster, manifest, target, cause, over)
+            except rollback.SomethingNewer:
+                continue  # Another client has changed it meanwhile: choose again, from what is there now.
+            self._metrics.rollbacks.labels(manifest.stem).inc()
+            return self._start_rollback(manifest, live)
+        raise Unreachable(f"deployment {manifest.name} is being changed all the time; try again", reason="Conflict")
 
     def show(self, manifest: Manifest, rollout_id: str | None, seconds: float) -> tuple[Rollout, Records]:
         """Return a rollout, without an id the newest, when it has ended or after so many seconds; and what is recorded.

@@ -116,16 +116,18 @@ def _is_rolled_back(record: Record) -> bool:
     return record.rollback == "pending" or (record.rollback == "done" and record.rollout.rolled_back_to is not None)
 
 
-def send(cluster: Cluster, manifest: Manifest, target: Target, cause: str | None, over: dict | None = None) -> dict:
+def send(cluster: Cluster, manifest: Manifest, target: Target, cause: str | None, over: dict) -> dict:
     """Send a rollback; return the Deployment as the API server answered it.
 
-    Raises SomethingNewer when the live template is not `over`, where that is given, and a Refusal.
+    Raises SomethingNewer when the live template is neither `over` nor this rollback, and a Refusal.
     """
     what = f"rollback to revision {target.revision}" + ("" if target.verified else " (unverified)")
     cause, rollout_id = f"{what}: {cause}" if cause else what, new_rollout_id()
 
     def build(live: dict | None) -> dict:
-        if over is not None and live and live["spec"]["template"] != over:
+        template = live and live["spec"]["template"]
+        # This rollback is there already where the API server took it and its answer was lost.
+        if template and template != over and rollout_id_of(template) != rollout_id:
             raise SomethingNewer(live)
         return deployment_spec.build_rollback(
             manifest, target.template, target.digests, target.revision, rollout_id, cause, live
