@@ -108,8 +108,7 @@ class Deployer:
             live = self._cluster.apply(manifest.namespace, manifest.name, build, signal.dry_run)
         except Invalid as error:
             raise Invalid(f"{manifest.file}: {error}", error.reason) from error
-        automatic = signal.rollback_on_failure
-        record = new_record(live, signal.image, self._settings.rollback_on_failure if automatic is None else automatic)
+        record = new_record(live, self._settings.rollback_on_failure)
         started = record.rollout
         if signal.dry_run:
             message = "dry run: the API server accepts it all, and nothing was changed"

@@ -11,6 +11,7 @@ from cluster.api import Cluster
 from cluster.backoff import Backoff
 from cluster.snapshot import Snapshot
 from errors import NotFound, Refusal, TooSlow, Unreachable
+from manifest.annotations import rolled_back_to
 from manifest.files import Manifest
 from manifest.pod_template import running_digests
 from rollout import rollback
@@ -22,7 +23,7 @@ from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
 from rollout.notify import Notifier, write_event
 from rollout.record import Record, Records, truncated
-from rollout.rollback import NothingToRollBackTo, SomethingNewer, Target, rolled_back_to
+from rollout.rollback import NothingToRollBackTo, SomethingNewer, Target
 from rollout.verdict import SUPERSEDED, Verdict
 from rollout.wording import as_line, as_message, as_text
 from settings import Settings

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
-from manifest.annotations import CHANGE_CAUSE, annotations_of
+from manifest.annotations import CHANGE_CAUSE, annotations_of, rolled_back_to, signal_of
 from manifest.pod_template import comparable, image_of, rollout_id_of, time_of
 from rollout.model import WITH_UNKNOWN, Frozen, Phase, PodProblem, Rollout
 
@@ -62,18 +62,19 @@ class Records(dict[str, Record]):
     unreadable: frozenset[str] = frozenset()
 
 
-def new_record(
-    live: dict, image: str | None = None, rollback_on_failure: bool = False, rolled_back_to: int | None = None
-) -> Record:
-    """Make the record of the rollout that starts with a Deployment as the API server answered it."""
-    rollout_id = rollout_id_of(live["spec"]["template"])
-    record = foreign_record(live, rollout_id, time_of(rollout_id), image)
-    rollout, is_rollback = record.rollout.replace(rolled_back_to=rolled_back_to), rolled_back_to is not None
-    if is_rollback:
-        rollout = rollout.replace(
-            message=f"the rollback to revision {rolled_back_to} has begun; Kubernetes rolls it out now"
-        )
-    return record.replace(rollout=rollout, rollback_on_failure=rollback_on_failure, is_rollback=is_rollback)
+def new_record(live: dict, rollback_on_failure: bool = False) -> Record:
+    """Make the record of the rollout that starts with a Deployment as the API server answered it.
+
+    What the signal asked for counts; `rollback_on_failure` is the setting, for a signal that doesn't say it.
+    """
+    rollout_id, signal, back = rollout_id_of(live["spec"]["template"]), signal_of(live), rolled_back_to(live)
+    record = foreign_record(live, rollout_id, time_of(rollout_id), signal.get("image"))
+    if back is not None:
+        message = f"the rollback to revision {back} has begun; Kubernetes rolls it out now"
+        rollout = record.rollout.replace(rolled_back_to=back, message=message)
+        return record.replace(rollout=rollout, is_rollback=True)
+    asked = signal.get("rollback_on_failure")
+    return record.replace(rollback_on_failure=asked if isinstance(asked, bool) else rollback_on_failure)
 
 
 def foreign_record(live: dict, rollout_id: str, started_at: datetime, image: str | None = None) -> Record:

@@ -7,7 +7,7 @@ import deployment_spec
 from cluster.api import Cluster
 from cluster.snapshot import Snapshot, owner_uid, revision_of
 from errors import Conflict, NotFound
-from manifest.annotations import ROLLED_BACK_TO, annotations_of
+from manifest.annotations import rolled_back_to
 from manifest.files import Manifest
 from manifest.pod_template import comparable, new_rollout_id, rollout_id_of, running_digests, without_hash
 from rollout.record import Record, Records
@@ -51,12 +51,6 @@ def read_snapshot(cluster: Cluster, manifest: Manifest) -> Snapshot:
     labels = live["spec"]["selector"].get("matchLabels")
     owned = [cluster.list_all(kind, manifest.namespace, labels)["items"] for kind in ("replicasets", "pods")]
     return Snapshot(live, *owned, events=[])
-
-
-def rolled_back_to(live: dict) -> int | None:
-    """Return the revision that a live Deployment was rolled back to, by its annotation; None if it wasn't."""
-    revision = annotations_of(live).get(ROLLED_BACK_TO, "")
-    return int(revision) if revision.isdecimal() else None
 
 
 def read_live(cluster: Cluster, manifest: Manifest) -> dict:
