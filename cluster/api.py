@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -21,8 +22,9 @@ MAX_PAGE_ITEMS = 500
 # The API server itself gives up after five conflicts. A burst of signals to one Deployment causes more.
 MAX_ATTEMPTS = 12
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.02, 0.64
-# A signal waits so long for its turn, while other signals to the same Deployment are at work.
-MAX_TURN_SECONDS = 20
+# A change of a Deployment is given up after so long, with the wait for the changes before it: load balancers give up
+# after 30 s.
+MAX_APPLY_SECONDS = 25
 MAX_EVENTS = 50
 MAX_LOG_BYTES = 1 << 20
 
@@ -48,8 +50,9 @@ class Cluster:
         """
         options = _AS_OURS | {"fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
         backoff = Backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
+        until = time.monotonic() + MAX_APPLY_SECONDS
         with self._turn(namespace, name):
-            for _ in range(MAX_ATTEMPTS):
+            while True:
                 live = self.read_deployment(namespace, name)
                 if live and live["spec"].get("paused"):
                     raise Conflict(
@@ -66,14 +69,15 @@ class Cluster:
                 except (Conflict, NotFound) as error:
                     # Another client created, deleted or changed it in between: read it again.
                     log.info("%s; trying again", error, extra={"deployment": name, "namespace": namespace})
+                    if time.monotonic() >= until:
+                        raise _changing(namespace, name) from error
                     backoff.pause()
-        raise _changing(namespace, name)
 
     @contextmanager
     def _turn(self, namespace: str, name: str) -> Iterator[None]:
         """Let the threads of this process change a Deployment one after another, so that they don't conflict."""
         turn = self._turns.setdefault((namespace, name), threading.Lock())
-        if not turn.acquire(timeout=MAX_TURN_SECONDS):
+        if not turn.acquire(timeout=MAX_APPLY_SECONDS):
             raise _changing(namespace, name)
         try:
             yield

@@ -22,7 +22,7 @@ from rollout.ledger import Decide, Ledger
 from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
 from rollout.notify import Notifier, write_event
-from rollout.record import Record, Records, truncated
+from rollout.record import Record, Records, older_than, truncated
 from rollout.rollback import NothingToRollBackTo, SomethingNewer, Target
 from rollout.verdict import SUPERSEDED, Verdict
 from rollout.wording import as_line, as_message, as_text
@@ -225,7 +225,7 @@ class Aftermath:
 def _compared(ended: Record, ran: dict[str, str], records: Records, target: Target | None) -> Record:
     """Add to a verdict what the records say: what has changed since a rollout last worked, and whether to go back."""
     rollout = ended.rollout
-    last = next((each for each in records.values() if each.worked and each.rollout.id < rollout.id), None)
+    last = next((each for each in older_than(rollout.id, records) if each.worked), None)
     if last:
         lines = changes(last.template, ended.template, last.digests, ran)
         rollout = rollout.replace(changes=lines, changed_since=last.rollout.revision)

@@ -2,13 +2,14 @@
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
 from manifest.annotations import CHANGE_CAUSE, annotations_of, rolled_back_to, signal_of
-from manifest.pod_template import comparable, image_of, rollout_id_of, time_of
+from manifest.pod_template import comparable, image_of, new_rollout_id, rollout_id_of, time_of
 from rollout.model import WITH_UNKNOWN, Frozen, Phase, PodProblem, Rollout
 
 MAX_DIAGNOSIS_CHARACTERS = 4096
@@ -60,6 +61,32 @@ class Records(dict[str, Record]):
     """Hold records by rollout id, the newest first; `unreadable` are the ids of those that this version can't read."""
 
     unreadable: frozenset[str] = frozenset()
+
+
+def newest_first(rollout_ids: Iterable[str], records: Mapping[str, Record]) -> list[str]:
+    """Sort rollout ids, of which some may have no record.
+
+    An id lies in the future where a clock was wrong and is right again. Its revision then says where it belongs, since
+    Kubernetes counts revisions; one that has ended without a revision is taken for the oldest.
+    """
+    now = new_rollout_id()
+    revisions = {rollout_id: record.rollout.revision or 0 for rollout_id, record in records.items()}
+
+    def place(rollout_id: str) -> tuple[str, int, str]:
+        is_new = rollout_id in records and not (records[rollout_id].rollout.ended or revisions[rollout_id])
+        if rollout_id <= now or is_new:
+            return rollout_id, 0, rollout_id
+        revision = revisions.get(rollout_id, 0)
+        earlier = (each for each, number in revisions.items() if each <= now and 0 < number < revision)
+        return max(earlier, default=""), revision, rollout_id
+
+    return sorted(rollout_ids, key=place, reverse=True)
+
+
+def older_than(rollout_id: str, records: Mapping[str, Record]) -> list[Record]:
+    """Return the records of what was rolled out before, the newest first; all of them when this one isn't recorded."""
+    ids = list(records)
+    return [records[each] for each in ids[ids.index(rollout_id) + 1 if rollout_id in records else 0 :]]
 
 
 def new_record(live: dict, rollback_on_failure: bool = False) -> Record:

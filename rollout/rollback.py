@@ -10,7 +10,7 @@ from errors import Conflict, NotFound
 from manifest.annotations import rolled_back_to
 from manifest.files import Manifest
 from manifest.pod_template import comparable, new_rollout_id, rollout_id_of, running_digests, without_hash
-from rollout.record import Record, Records
+from rollout.record import Record, Records, newest_first, older_than
 
 
 class NothingToRollBackTo(Conflict):
@@ -82,9 +82,8 @@ def choose_target(records: Records, snapshot: Snapshot, revision: int | None = N
         return Target(record.template, record.digests, revision)
     if not automatic:
         _refuse_second_rollback(records, snapshot.deployment)
-    for record in records.values():
-        before = known is None or record.rollout.id < known.rollout.id
-        if record.worked and before and comparable(record.template, record.digests) != running:
+    for record in older_than(known.rollout.id, records) if known else records.values():
+        if record.worked and comparable(record.template, record.digests) != running:
             return Target(record.template, record.digests, record.rollout.revision)
     return _previous_replicaset(records, snapshot, running, automatic)
 
@@ -94,9 +93,9 @@ def _refuse_second_rollback(records: Records, live: dict) -> None:
     template = live["spec"]["template"]
     live_id, back = rollout_id_of(template) or "", rolled_back_to(live)
     known = records.get(live_id)
-    older = [record for rollout_id, record in records.items() if rollout_id < live_id]
+    older = older_than(live_id, records)
     # `kubectl rollout undo` may bring back a rollback of long ago.
-    is_newest = bool(older) and max(records) <= live_id
+    is_newest = bool(older) and newest_first({*records, live_id}, records)[0] == live_id
     if back is None or not is_newest or not _is_rolled_back(older[0]) or (known and known.template != template):
         return
     others = [str(each.rollout.revision) for each in older if each.worked and each.rollout.revision != back]

@@ -29,7 +29,8 @@ def test_a_signal_succeeds_after_a_burst_of_conflicts(client, cluster, faulty):
     assert cluster.get("web")["spec"]["template"]["spec"]["containers"][0]["image"] == "acme/web:1"
 
 
-def test_endless_conflicts_are_a_503(client, cluster, faulty):
+def test_endless_conflicts_are_a_503(client, cluster, faulty, monkeypatch):
+    monkeypatch.setattr("cluster.api.MAX_APPLY_SECONDS", 2)
     cluster.create(deployment())
     faulty(method="PATCH", status=409)
     answer = client.post("/deployment", {"pw": client.right}, Accept="application/json")
@@ -90,9 +91,11 @@ def test_signals_at_once_to_one_replica_do_not_conflict_with_each_other(client, 
 
 
 def test_a_signal_waits_only_so_long_for_the_signals_before_it(client, cluster, faulty, monkeypatch):
-    monkeypatch.setattr("cluster.api.MAX_TURN_SECONDS", 0.2)
-    cluster.create(deployment(image="acme/web:0"))
-    faulty(1, "PATCH", delay=2)
+    monkeypatch.setattr("cluster.api.MAX_APPLY_SECONDS", 1)
+    cluster.create(deployment(image="acme/web:0", replicas=0))
+    # From then on the controller has nothing to write that could conflict.
+    cluster.wait_for(lambda: cluster.replica_sets() and cluster.get()["status"].get("observedGeneration"))
+    faulty(1, "PATCH", delay=3)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(client.signal)
         cluster.simulation.wait_for(lambda: cluster.writes)
