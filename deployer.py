@@ -104,20 +104,15 @@ class Deployer:
         rollout_id = new_rollout_id()
 
         def build(live: dict | None) -> V1Deployment | dict:
-            body = deployment_spec.build(manifest, signal, rollout_id, live, self._settings.settle_seconds)
-            if recorded is not None and _has_just_started(signal.cause, live, recorded):
+            if recorded is not None and _has_just_started(signal.cause, live, recorded, besides=rollout_id):
                 raise DuplicateWebhook
-            if recorded is not None and live:
-                # The API server then refuses the patch if the Deployment changes after the check.
-                body["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
-            return body
+            return deployment_spec.build(manifest, signal, rollout_id, live, self._settings.settle_seconds)
 
         try:
             live = self._cluster.apply(manifest.namespace, manifest.name, build, signal.dry_run)
         except Invalid as error:
             raise Invalid(f"{manifest.file}: {error}", error.reason) from error
-        automatic = signal.rollback_on_failure
-        record = new_record(live, signal.image, self._settings.rollback_on_failure if automatic is None else automatic)
+        record = new_record(live, self._settings.rollback_on_failure)
         started = record.rollout
         if signal.dry_run:
             return _dry_run(record)
@@ -134,10 +129,10 @@ def _dry_run(record: Record) -> Report:
     return Report(started.replace(phase=Phase.COMPLETE, message=message, finished_at=started.started_at), {})
 
 
-def _has_just_started(cause: str, live: dict | None, records: Records) -> bool:
-    """Tell whether this process or another replica has just started a rollout with this cause."""
+def _has_just_started(cause: str, live: dict | None, records: Records, besides: str) -> bool:
+    """Tell whether this process or another replica has just started a rollout with this cause, besides this one."""
     started = {rollout_id for rollout_id, record in records.items() if record.cause == cause}
     if live and annotations_of(live).get(CHANGE_CAUSE) == cause:
         started.add(rollout_id_of(live["spec"]["template"]))
     oldest = datetime.now(UTC) - timedelta(seconds=MAX_DUPLICATE_WEBHOOK_SECONDS)
-    return any(is_rollout_id(each) and time_of(each) > oldest for each in started)
+    return any(is_rollout_id(each) and time_of(each) > oldest for each in started - {besides})

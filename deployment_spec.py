@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from kubernetes.client import V1Deployment
 
 from errors import NotFound, OtherImage
-from manifest.annotations import CHANGE_CAUSE, RESTARTED_AT, ROLLED_BACK_TO, UNPINNED, annotations_of
+from manifest.annotations import CHANGE_CAUSE, RESTARTED_AT, ROLLED_BACK_TO, SIGNAL, UNPINNED, annotations_of
 from manifest.files import Manifest
 from manifest.image_reference import ImageReference, repository_of
 from manifest.pod_template import (
@@ -54,6 +54,7 @@ def build(
     template.setdefault("metadata", {}).setdefault("annotations", {})[RESTARTED_AT] = rollout_id
     annotations = body["metadata"].setdefault("annotations", {})
     annotations[CHANGE_CAUSE] = signal.cause or f"deploy {signal.image or containers(template)[0]['image']}"
+    annotations[SIGNAL] = _noted(signal, rollout_id)
     if live is None:
         return V1Deployment.model_validate(body)
     annotations[ROLLED_BACK_TO] = None
@@ -81,7 +82,7 @@ def build_rollback(
     metadata = {key: value for key, value in restored["metadata"].items() if key != "creationTimestamp"}
     restored["metadata"] = {**metadata, "annotations": annotations}
     return {
-        "metadata": {"annotations": {CHANGE_CAUSE: cause, ROLLED_BACK_TO: str(revision)}},
+        "metadata": {"annotations": {CHANGE_CAUSE: cause, ROLLED_BACK_TO: str(revision), SIGNAL: None}},
         "spec": {"template": {"$patch": "replace", **restored}},
     }
 
@@ -129,10 +130,17 @@ def _patch_without_spec(manifest: Manifest, signal: Signal, rollout_id: str, liv
             pod[field] = [{"name": name, "image": changed[name]} for name in names]
     first = containers(template)[0]
     cause = signal.cause or f"deploy {signal.image or changed.get(first['name'], first['image'])}"
+    annotations = {CHANGE_CAUSE: cause, ROLLED_BACK_TO: None, SIGNAL: _noted(signal, rollout_id)}
     return {
-        "metadata": {"annotations": {CHANGE_CAUSE: cause, ROLLED_BACK_TO: None}},
+        "metadata": {"annotations": annotations},
         "spec": {"template": {"metadata": {"annotations": {RESTARTED_AT: rollout_id, UNPINNED: None}}, "spec": pod}},
     }
+
+
+def _noted(signal: Signal, rollout_id: str) -> str:
+    """Write what a process needs to know of a signal that takes its rollout up."""
+    asked = {"image": signal.image, "rollback_on_failure": signal.rollback_on_failure}
+    return json.dumps({"id": rollout_id, **asked})
 
 
 def _containers_to_change(signal: Signal, template: dict, deployment: str) -> list[dict]:

@@ -1,8 +1,10 @@
 """Make every call to the Kubernetes API."""
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from kubernetes.client import V1Deployment
 
@@ -20,6 +22,9 @@ MAX_PAGE_ITEMS = 500
 # The API server itself gives up after five conflicts. A burst of signals to one Deployment causes more.
 MAX_ATTEMPTS = 12
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.02, 0.64
+# A change of a Deployment is given up after so long, with the wait for the changes before it: load balancers give up
+# after 30 s.
+MAX_APPLY_SECONDS = 25
 MAX_EVENTS = 50
 MAX_LOG_BYTES = 1 << 20
 
@@ -32,37 +37,52 @@ class Cluster:
     def __init__(self, kubeconfig: str | None) -> None:
         self._connection = Connection(kubeconfig)
         self._call = self._connection.call
+        self._turns: dict[tuple[str, str], threading.Lock] = {}
 
     def apply(
         self, namespace: str, name: str, build: Callable[[dict | None], V1Deployment | dict], dry_run: bool = False
     ) -> dict:
         """Read the Deployment, then create or patch it with what `build` makes of it; return the API server's answer.
 
-        `build` gets the live Deployment, or None. Raises Conflict when it is paused, since Kubernetes would roll the
-        patch out later, at `kubectl rollout resume`. Raises also what `build` raises.
+        `build` gets the live Deployment, or None, and gets it again when another client has changed it in between: the
+        API server refuses a patch of anything but what was read. Raises Conflict when the Deployment is paused, since
+        Kubernetes would roll the patch out later, at `kubectl rollout resume`. Raises also what `build` raises.
         """
         options = _AS_OURS | {"fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
         backoff = Backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
-        for _ in range(MAX_ATTEMPTS):
-            live = self.read_deployment(namespace, name)
-            if live and live["spec"].get("paused"):
-                raise Conflict(
-                    f"deployment {name} in {namespace} is paused, nothing was changed; "
-                    f"resume it with: kubectl rollout resume deployment/{name} -n {namespace}",
-                    reason="Paused",
-                )
-            body = build(live)
-            try:
-                if live is None:
-                    return self._call("POST", _path("deployments", namespace), options, body)
-                return self._call("PATCH", _path("deployments", namespace, name), options, body)
-            except (Conflict, NotFound) as error:
-                # Another client created, deleted or changed it in between: read it again.
-                log.info("%s; trying again", error, extra={"deployment": name, "namespace": namespace})
-                backoff.pause()
-        raise Unreachable(
-            f"deployment {name} in {namespace} is being changed all the time; try again", reason="Conflict"
-        )
+        until = time.monotonic() + MAX_APPLY_SECONDS
+        with self._turn(namespace, name):
+            while True:
+                live = self.read_deployment(namespace, name)
+                if live and live["spec"].get("paused"):
+                    raise Conflict(
+                        f"deployment {name} in {namespace} is paused, nothing was changed; "
+                        f"resume it with: kubectl rollout resume deployment/{name} -n {namespace}",
+                        reason="Paused",
+                    )
+                body = build(live)
+                try:
+                    if live is None:
+                        return self._call("POST", _path("deployments", namespace), options, body)
+                    body["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
+                    return self._call("PATCH", _path("deployments", namespace, name), options, body)
+                except (Conflict, NotFound) as error:
+                    # Another client created, deleted or changed it in between: read it again.
+                    log.info("%s; trying again", error, extra={"deployment": name, "namespace": namespace})
+                    if time.monotonic() >= until:
+                        raise _changing(namespace, name) from error
+                    backoff.pause()
+
+    @contextmanager
+    def _turn(self, namespace: str, name: str) -> Iterator[None]:
+        """Let the threads of this process change a Deployment one after another, so that they don't conflict."""
+        turn = self._turns.setdefault((namespace, name), threading.Lock())
+        if not turn.acquire(timeout=MAX_APPLY_SECONDS):
+            raise _changing(namespace, name)
+        try:
+            yield
+        finally:
+            turn.release()
 
     def read_deployment(self, namespace: str, name: str) -> dict | None:
         """Return the live Deployment, or None when there is none."""
@@ -123,6 +143,10 @@ class Cluster:
         with suppress(NotFound):
             return self._call("GET", _path(kind, namespace, name))
         return None
+
+
+def _changing(namespace: str, name: str) -> Unreachable:
+    return Unreachable(f"deployment {name} in {namespace} is being changed all the time; try again", reason="Conflict")
 
 
 def _path(kind: str, namespace: str, name: str = "") -> str:

@@ -11,6 +11,7 @@ from cluster.api import Cluster
 from cluster.backoff import Backoff
 from cluster.snapshot import Snapshot
 from errors import NotFound, Refusal, TooSlow, Unreachable
+from manifest.annotations import rolled_back_to
 from manifest.files import Manifest
 from manifest.pod_template import running_digests
 from rollout import rollback
@@ -21,8 +22,8 @@ from rollout.ledger import Decide, Ledger
 from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
 from rollout.notify import Notifier, write_event
-from rollout.record import Record, Records, truncated
-from rollout.rollback import NothingToRollBackTo, SomethingNewer, Target, rolled_back_to
+from rollout.record import Record, Records, older_than, truncated
+from rollout.rollback import NothingToRollBackTo, SomethingNewer, Target
 from rollout.verdict import SUPERSEDED, Verdict
 from rollout.wording import as_line, as_message, as_text
 from settings import Settings
@@ -224,7 +225,7 @@ class Aftermath:
 def _compared(ended: Record, ran: dict[str, str], records: Records, target: Target | None) -> Record:
     """Add to a verdict what the records say: what has changed since a rollout last worked, and whether to go back."""
     rollout = ended.rollout
-    last = next((each for each in records.values() if each.worked and each.rollout.id < rollout.id), None)
+    last = next((each for each in older_than(rollout.id, records) if each.worked), None)
     if last:
         lines = changes(last.template, ended.template, last.digests, ran)
         rollout = rollout.replace(changes=lines, changed_since=last.rollout.revision)

@@ -9,7 +9,7 @@ from cluster.api import FIELD_MANAGER, MAX_ATTEMPTS, Cluster
 from cluster.backoff import Backoff
 from errors import Conflict, NotFound, Refusal, TooSlow, Unreachable
 from manifest.pod_template import is_rollout_id
-from rollout.record import Record, Records, parse, serialize, truncated
+from rollout.record import Record, Records, newest_first, parse, serialize, truncated
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,8 @@ class Ledger:
     def _write(self, namespace: str, deployment: str, uid: str, state: _State, record: Record) -> _State:
         key, text = record.rollout.id, serialize(record)
         sizes = {**state.sizes, key: len(text.encode())}
-        kept = _newest_that_fit(sizes)
+        written = {**state.records, key: record}
+        kept = _newest_that_fit(sizes, written)
         data: dict[str, str | None] = {gone: None for gone in state.sizes if gone not in kept}
         data |= {key: text} if key in kept else {}
         owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment, "uid": uid, "controller": False}
@@ -124,8 +125,7 @@ class Ledger:
             answer = self._cluster.patch_config_map(namespace, _name(deployment), {"metadata": metadata, "data": data})
         else:
             answer = self._cluster.create_config_map(namespace, {"metadata": metadata, "data": data})
-        newest_first = sorted({**state.records, key: record}.items(), reverse=True)
-        records = Records((each, found) for each, found in newest_first if each in kept)
+        records = Records((each, written[each]) for each in newest_first(written.keys() & kept, written))
         records.unreadable = state.records.unreadable & kept
         return _State(answer["metadata"]["resourceVersion"], records, {each: sizes[each] for each in kept})
 
@@ -134,9 +134,9 @@ def _name(deployment: str) -> str:
     return f"auto-deployer-{deployment}"
 
 
-def _newest_that_fit(sizes: dict[str, int]) -> set[str]:
+def _newest_that_fit(sizes: dict[str, int], records: dict[str, Record]) -> set[str]:
     kept, size = set(), 0
-    for key in sorted(sizes, reverse=True)[:MAX_RECORDS]:
+    for key in newest_first(sizes, records)[:MAX_RECORDS]:
         size += sizes[key]
         if size > MAX_BYTES and kept:
             break
@@ -145,13 +145,15 @@ def _newest_that_fit(sizes: dict[str, int]) -> set[str]:
 
 
 def _parse_all(config_map: dict) -> Records:
-    records = Records()
-    for key, text in sorted((config_map.get("data") or {}).items(), reverse=True):
+    found, unreadable = {}, set()
+    for key, text in (config_map.get("data") or {}).items():
         if not is_rollout_id(key):
             continue
         try:
-            records[key] = parse(key, text)
+            found[key] = parse(key, text)
         except ValueError:
             log.warning("ConfigMap %s: the record %s can't be read", config_map["metadata"]["name"], key)
-            records.unreadable |= {key}
+            unreadable.add(key)
+    records = Records((key, found[key]) for key in newest_first(found, found))
+    records.unreadable = frozenset(unreadable)
     return records

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from cluster.api import Cluster
+from cluster.api import MAX_ATTEMPTS, Cluster
 from cluster.backoff import Backoff
 from cluster.snapshot import Snapshot, revision_of
 from cluster.watch import Watches
@@ -61,14 +61,20 @@ class Monitor:
 
         Raises NotFound, NothingToRollBackTo or Conflict (paused).
         """
-        snapshot = rollback.read_snapshot(self._cluster, manifest)
-        records = self._ledger.read(manifest.namespace, manifest.name)
-        target = rollback.choose_target(records, snapshot, revision)
-        live = rollback.send(self._cluster, manifest, target, cause, dry_run=dry_run)
-        if dry_run:
-            return self._follower(manifest, live, new_record(live, rolled_back_to=target.revision))
-        self._metrics.rollbacks.labels(manifest.stem).inc()
-        return self._start_rollback(manifest, live)
+        for _ in range(MAX_ATTEMPTS):
+            snapshot = rollback.read_snapshot(self._cluster, manifest)
+            records = self._ledger.read(manifest.namespace, manifest.name)
+            target = rollback.choose_target(records, snapshot, revision)
+            try:
+                over = snapshot.deployment["spec"]["template"]
+                live = rollback.send(self._cluster, manifest, target, cause, over, dry_run)
+            except rollback.SomethingNewer:
+                continue  # Another client has changed it meanwhile: choose again, from what is there now.
+            if dry_run:
+                return self._follower(manifest, live, new_record(live))
+            self._metrics.rollbacks.labels(manifest.stem).inc()
+            return self.start(manifest, live, new_record(live))
+        raise Unreachable(f"deployment {manifest.name} is being changed all the time; try again", reason="Conflict")
 
     def show(self, manifest: Manifest, rollout_id: str | None, seconds: float) -> tuple[Rollout, Records]:
         """Return a rollout, without an id the newest, when it has ended or after so many seconds; and what is recorded.
@@ -127,9 +133,6 @@ class Monitor:
     def _follower(self, manifest: Manifest, live: dict, record: Record) -> Follower:
         return Follower(self._cluster, self._settings.settle_seconds, manifest, live, record)
 
-    def _start_rollback(self, manifest: Manifest, live: dict) -> Follower:
-        return self.start(manifest, live, new_record(live, rolled_back_to=rollback.rolled_back_to(live)))
-
     # In a thread for each rollout
 
     def _run(self, follower: Follower) -> None:
@@ -155,7 +158,7 @@ class Monitor:
             won, target = after.record_verdict(follower, *follower.follow(view))
             # While the watch is still open: the rollback goes on with it.
             if target and (live := after.roll_back(follower, target)):
-                self._start_rollback(manifest, live)
+                self.start(manifest, live, new_record(live))
         if won:
             after.notify(follower)
         else:
@@ -165,7 +168,7 @@ class Monitor:
         """Do what another process left undone: it died after the verdict."""
         try:
             if follower.record.rollback == "pending" and (live := self._aftermath.roll_back(follower)):
-                self._start_rollback(follower.manifest, live)
+                self.start(follower.manifest, live, new_record(live))
             if self._aftermath.claim_notification(follower):
                 self._aftermath.notify(follower)
         except Exception:  # As in _run.
@@ -200,9 +203,7 @@ class Monitor:
         record = records.get(rollout_id)
         if record is None:
             # The process that sent it died before it could record it.
-            back = rollback.rolled_back_to(live)
-            automatic = self._settings.rollback_on_failure and back is None
-            record = new_record(live, rollback_on_failure=automatic, rolled_back_to=back)
+            record = new_record(live, self._settings.rollback_on_failure)
         elif record.template != template:
             return None
         elif record.rollout.ended:

@@ -2,13 +2,14 @@
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
-from manifest.annotations import CHANGE_CAUSE, annotations_of
-from manifest.pod_template import comparable, image_of, rollout_id_of, time_of
+from manifest.annotations import CHANGE_CAUSE, annotations_of, rolled_back_to, signal_of
+from manifest.pod_template import comparable, image_of, new_rollout_id, rollout_id_of, time_of
 from rollout.model import WITH_UNKNOWN, Frozen, Phase, PodProblem, Rollout
 
 MAX_DIAGNOSIS_CHARACTERS = 4096
@@ -62,18 +63,45 @@ class Records(dict[str, Record]):
     unreadable: frozenset[str] = frozenset()
 
 
-def new_record(
-    live: dict, image: str | None = None, rollback_on_failure: bool = False, rolled_back_to: int | None = None
-) -> Record:
-    """Make the record of the rollout that starts with a Deployment as the API server answered it."""
-    rollout_id = rollout_id_of(live["spec"]["template"])
-    record = foreign_record(live, rollout_id, time_of(rollout_id), image)
-    rollout, is_rollback = record.rollout.replace(rolled_back_to=rolled_back_to), rolled_back_to is not None
-    if is_rollback:
-        rollout = rollout.replace(
-            message=f"the rollback to revision {rolled_back_to} has begun; Kubernetes rolls it out now"
-        )
-    return record.replace(rollout=rollout, rollback_on_failure=rollback_on_failure, is_rollback=is_rollback)
+def newest_first(rollout_ids: Iterable[str], records: Mapping[str, Record]) -> list[str]:
+    """Sort rollout ids, of which some may have no record.
+
+    An id lies in the future where a clock was wrong and is right again. Its revision then says where it belongs, since
+    Kubernetes counts revisions; one that has ended without a revision is taken for the oldest.
+    """
+    now = new_rollout_id()
+    revisions = {rollout_id: record.rollout.revision or 0 for rollout_id, record in records.items()}
+
+    def place(rollout_id: str) -> tuple[str, int, str]:
+        is_new = rollout_id in records and not (records[rollout_id].rollout.ended or revisions[rollout_id])
+        if rollout_id <= now or is_new:
+            return rollout_id, 0, rollout_id
+        revision = revisions.get(rollout_id, 0)
+        earlier = (each for each, number in revisions.items() if each <= now and 0 < number < revision)
+        return max(earlier, default=""), revision, rollout_id
+
+    return sorted(rollout_ids, key=place, reverse=True)
+
+
+def older_than(rollout_id: str, records: Mapping[str, Record]) -> list[Record]:
+    """Return the records of what was rolled out before, the newest first; all of them when this one isn't recorded."""
+    ids = list(records)
+    return [records[each] for each in ids[ids.index(rollout_id) + 1 if rollout_id in records else 0 :]]
+
+
+def new_record(live: dict, rollback_on_failure: bool = False) -> Record:
+    """Make the record of the rollout that starts with a Deployment as the API server answered it.
+
+    What the signal asked for counts; `rollback_on_failure` is the setting, for a signal that doesn't say it.
+    """
+    rollout_id, signal, back = rollout_id_of(live["spec"]["template"]), signal_of(live), rolled_back_to(live)
+    record = foreign_record(live, rollout_id, time_of(rollout_id), signal.get("image"))
+    if back is not None:
+        message = f"the rollback to revision {back} has begun; Kubernetes rolls it out now"
+        rollout = record.rollout.replace(rolled_back_to=back, message=message)
+        return record.replace(rollout=rollout, is_rollback=True)
+    asked = signal.get("rollback_on_failure")
+    return record.replace(rollback_on_failure=asked if isinstance(asked, bool) else rollback_on_failure)
 
 
 def foreign_record(live: dict, rollout_id: str, started_at: datetime, image: str | None = None) -> Record:

@@ -7,10 +7,10 @@ import deployment_spec
 from cluster.api import Cluster
 from cluster.snapshot import Snapshot, owner_uid, revision_of
 from errors import Conflict, NotFound
-from manifest.annotations import ROLLED_BACK_TO, annotations_of
+from manifest.annotations import rolled_back_to
 from manifest.files import Manifest
 from manifest.pod_template import comparable, new_rollout_id, rollout_id_of, running_digests, without_hash
-from rollout.record import Record, Records
+from rollout.record import Record, Records, newest_first, older_than
 
 
 class NothingToRollBackTo(Conflict):
@@ -53,12 +53,6 @@ def read_snapshot(cluster: Cluster, manifest: Manifest) -> Snapshot:
     return Snapshot(live, *owned, events=[])
 
 
-def rolled_back_to(live: dict) -> int | None:
-    """Return the revision that a live Deployment was rolled back to, by its annotation; None if it wasn't."""
-    revision = annotations_of(live).get(ROLLED_BACK_TO, "")
-    return int(revision) if revision.isdecimal() else None
-
-
 def read_live(cluster: Cluster, manifest: Manifest) -> dict:
     """Return the live Deployment. Raises NotFound when there is none."""
     live = cluster.read_deployment(manifest.namespace, manifest.name)
@@ -88,9 +82,8 @@ def choose_target(records: Records, snapshot: Snapshot, revision: int | None = N
         return Target(record.template, record.digests, revision)
     if not automatic:
         _refuse_second_rollback(records, snapshot.deployment)
-    for record in records.values():
-        before = known is None or record.rollout.id < known.rollout.id
-        if record.worked and before and comparable(record.template, record.digests) != running:
+    for record in older_than(known.rollout.id, records) if known else records.values():
+        if record.worked and comparable(record.template, record.digests) != running:
             return Target(record.template, record.digests, record.rollout.revision)
     return _previous_replicaset(records, snapshot, running, automatic)
 
@@ -100,9 +93,9 @@ def _refuse_second_rollback(records: Records, live: dict) -> None:
     template = live["spec"]["template"]
     live_id, back = rollout_id_of(template) or "", rolled_back_to(live)
     known = records.get(live_id)
-    older = [record for rollout_id, record in records.items() if rollout_id < live_id]
+    older = older_than(live_id, records)
     # `kubectl rollout undo` may bring back a rollback of long ago.
-    is_newest = bool(older) and max(records) <= live_id
+    is_newest = bool(older) and newest_first({*records, live_id}, records)[0] == live_id
     if back is None or not is_newest or not _is_rolled_back(older[0]) or (known and known.template != template):
         return
     others = [str(each.rollout.revision) for each in older if each.worked and each.rollout.revision != back]
@@ -117,22 +110,19 @@ def _is_rolled_back(record: Record) -> bool:
 
 
 def send(
-    cluster: Cluster,
-    manifest: Manifest,
-    target: Target,
-    cause: str | None,
-    over: dict | None = None,
-    dry_run: bool = False,
+    cluster: Cluster, manifest: Manifest, target: Target, cause: str | None, over: dict, dry_run: bool = False
 ) -> dict:
     """Send a rollback; return the Deployment as the API server answered it.
 
-    Raises SomethingNewer when the live template is not `over`, where that is given, and a Refusal.
+    Raises SomethingNewer when the live template is neither `over` nor this rollback, and a Refusal.
     """
     what = f"rollback to revision {target.revision}" + ("" if target.verified else " (unverified)")
     cause, rollout_id = f"{what}: {cause}" if cause else what, new_rollout_id()
 
     def build(live: dict | None) -> dict:
-        if over is not None and live and live["spec"]["template"] != over:
+        template = live and live["spec"]["template"]
+        # This rollback is there already where the API server took it and its answer was lost.
+        if template and template != over and rollout_id_of(template) != rollout_id:
             raise SomethingNewer(live)
         return deployment_spec.build_rollback(
             manifest, target.template, target.digests, target.revision, rollout_id, cause, live

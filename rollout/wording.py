@@ -4,7 +4,7 @@ import html
 import re
 
 from rollout.model import Phase, PodProblem, Rollout
-from rollout.record import Record, Records
+from rollout.record import Record, Records, older_than
 
 # What Markdown or HTML could take for more than text.
 _MARKUP = re.compile(r'[&<>"|*_`~@$\[\]\\]')
@@ -50,7 +50,7 @@ def as_message(record: Record) -> tuple[str, str]:
 
 def as_markdown(rollout: Rollout, history: Records, way_back: str) -> str:
     """Write the summary of a workflow's job; `way_back` is the command that rolls this rollout back."""
-    older = [each.rollout for each in history.values() if each.rollout.id < rollout.id]
+    older = [each.rollout for each in older_than(rollout.id, history)]
     before = next((each for each in older if each.phase is Phase.COMPLETE), None)
     lines = [f"### {_plain(rollout.deployment)}: {rollout.phase}", "", *_table(rollout, history, before), ""]
     for problem in rollout.problems:

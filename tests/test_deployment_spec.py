@@ -32,13 +32,29 @@ def read(tmp_path):
     return partial(write_and_load, tmp_path)
 
 
+def noted(image=None, rollback_on_failure=None):
+    """Return the annotation that keeps what a signal asked for."""
+    return json.dumps({"id": NEW_ID, "image": image, "rollback_on_failure": rollback_on_failure})
+
+
 # What is sent
+
+
+@pytest.mark.parametrize(("content", "live_one"), [(MANIFEST, None), (MANIFEST, live()), (WITHOUT_SPEC, live())])
+@pytest.mark.parametrize("wanted", [None, True, False])
+def test_what_the_signal_asks_for_stands_on_the_deployment_and_not_on_its_pods(read, content, live_one, wanted):
+    body = sent(read(content), live_one, image="acme/web:2", rollback_on_failure=wanted)
+    assert body["metadata"]["annotations"]["auto-deployer/signal"] == noted("acme/web:2", wanted)
+    assert "auto-deployer/signal" not in body["spec"]["template"]["metadata"]["annotations"]
 
 
 def test_a_new_deployment_gets_a_rollout_id_and_a_change_cause(read):
     body = sent(read(MANIFEST))
     assert body["spec"]["template"]["metadata"]["annotations"] == {"auto-deployer/restartedAt": NEW_ID}
-    assert body["metadata"]["annotations"] == {"kubernetes.io/change-cause": "deploy acme/web:1"}
+    assert body["metadata"]["annotations"] == {
+        "kubernetes.io/change-cause": "deploy acme/web:1",
+        "auto-deployer/signal": noted(),
+    }
     assert "replicas" not in body["spec"]
     assert "labels" not in body["metadata"]
 
@@ -47,7 +63,11 @@ def test_annotations_of_the_manifest_are_kept(read):
     manifest = changed("  name: web\n", "  name: web\n  annotations: {team: a}\n")
     manifest = manifest.replace("    metadata:\n", "    metadata:\n      annotations: {scrape: 'yes'}\n")
     body = sent(read(manifest), cause="tests passed")
-    assert body["metadata"]["annotations"] == {"team": "a", "kubernetes.io/change-cause": "tests passed"}
+    assert body["metadata"]["annotations"] == {
+        "team": "a",
+        "kubernetes.io/change-cause": "tests passed",
+        "auto-deployer/signal": noted(),
+    }
     assert body["spec"]["template"]["metadata"]["annotations"] == {"scrape": "yes", "auto-deployer/restartedAt": NEW_ID}
 
 
@@ -189,6 +209,8 @@ def test_a_rollback_brings_the_former_template_back_with_a_new_rollout_id(read, 
     assert body["metadata"]["annotations"] == {
         "kubernetes.io/change-cause": "rollback to revision 6",
         "auto-deployer/rolled-back-to": "6",
+        # A rollback is asked for by no signal that deploys.
+        "auto-deployer/signal": None,
     }
     template = body["spec"]["template"]
     assert template["$patch"] == "replace"

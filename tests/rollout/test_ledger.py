@@ -133,6 +133,57 @@ def test_fewer_than_twenty_records_are_kept_if_templates_are_large(here, elsewhe
     assert sum(len(text) for text in stored().values()) < 2**20
 
 
+# A clock that was set back
+
+
+def of_2090(here, number, revision, **fields):
+    """Return the record of a rollout that started while the clock was wrong."""
+    record = here.record(number, phase=Phase.COMPLETE, revision=revision, **fields)
+    return record.replace(rollout=record.rollout.replace(id=f"2090{rollout_id(number)[4:]}"))
+
+
+def test_records_of_the_future_do_not_push_out_new_ones(here, elsewhere, cluster):
+    for number in range(1, 21):
+        here.write(of_2090(here, number, revision=number))
+    for number in range(21, 26):
+        # It has no revision when it starts.
+        here.write(here.record(number))
+        assert rollout_id(number) in elsewhere.read()
+        here.write(here.record(number, phase=Phase.COMPLETE, revision=number))
+    kept = list(elsewhere.read().values())
+    assert [each.rollout.revision for each in kept] == list(range(25, 5, -1))
+    assert list(here.ledger.known(cluster.namespace, "web")) == list(elsewhere.read())
+
+
+def test_records_of_the_future_stand_where_their_revision_says(here, elsewhere):
+    here.write(here.record(1, phase=Phase.COMPLETE, revision=1))
+    here.write(here.record(2, phase=Phase.SUPERSEDED))
+    here.write(of_2090(here, 3, revision=2))
+    here.write(of_2090(here, 4, revision=3))
+    here.write(here.record(5, phase=Phase.COMPLETE, revision=4))
+    here.write(here.record(6, phase=Phase.SUPERSEDED))
+    here.write(here.record(7))
+    revisions = [each.rollout.revision for each in elsewhere.read().values()]
+    assert revisions == [None, None, 4, None, 3, 2, 1]
+
+
+def test_superseded_records_of_the_future_are_the_first_to_go(here, elsewhere):
+    for number in range(1, 21):
+        record = of_2090(here, number, revision=None)
+        here.write(record.replace(rollout=record.rollout.replace(phase=Phase.SUPERSEDED)))
+    for number in range(21, 41):
+        here.write(here.record(number, phase=Phase.COMPLETE, revision=number))
+    assert list(elsewhere.read()) == [rollout_id(number) for number in range(40, 20, -1)]
+
+
+def test_a_deployment_that_is_created_anew_counts_revisions_from_one(here, elsewhere):
+    """Its records stay where the ConfigMap outlives the Deployment that it belonged to."""
+    for number in range(1, 21):
+        here.write(here.record(number, phase=Phase.COMPLETE, revision=number + 100))
+    here.write(here.record(21, phase=Phase.COMPLETE, revision=1))
+    assert next(iter(elsewhere.read())) == rollout_id(21)
+
+
 # Nonsense
 
 

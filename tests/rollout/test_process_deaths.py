@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.conftest import ConfiguredService
+from tests.conftest import ConfiguredService, deployment
 from tests.rollout.helpers import (
     Gate,
     asked,
@@ -58,6 +58,66 @@ def test_killed_before_the_rollout_is_recorded(service, cluster):
     ended = service.show(id=rollout_id, wait=5)
     assert (ended.status, ended.json()["image"]) == (424, "acme/web:missing")
     assert ended.json()["changes"] == ["image: acme/web:1 -> acme/web:missing"]
+
+
+@pytest.fixture
+def automatic(services, notify_settings, cluster):
+    """Serve with ROLLBACK_ON_FAILURE, and start again what a test has ended."""
+    service = services(**notify_settings, ROLLBACK_ON_FAILURE="true")
+    service.reset(cluster.namespace)
+    if service.process.poll() is not None:
+        service.start()
+    return service
+
+
+def deploy_and_kill(service, cluster, **fields):
+    """Deploy once, then again with these fields, and kill the service right after the 200; return the rollout id."""
+    service.deploy()
+    wait_for_records(cluster, 1, told=True)
+    limit_pods(cluster, 1)
+    gate = Gate(cluster, "PATCH", "configmaps")
+    answer = service.deploy(wait=False, **fields)
+    assert answer.status == 200
+    service.kill()
+    gate.open()
+    assert len(records(cluster)) == 1
+    return answer.json()["id"]
+
+
+def test_killed_after_the_answer_what_the_signal_asked_for_holds(service, cluster):
+    rollout_id = deploy_and_kill(service, cluster, image="acme/web:missing", rollback_on_failure=True)
+    service.start()
+    limit_pods(cluster, None)
+    cluster.simulation.wait_for(lambda: image_of(cluster.get()).startswith("acme/web@sha256:"))
+    ended = service.show(id=rollout_id, wait=5)
+    assert (ended.status, ended.json()["rolled_back_to"]) == (424, 1)
+
+
+def test_killed_after_the_answer_a_signal_that_wants_no_rollback_gets_none(automatic, cluster):
+    rollout_id = deploy_and_kill(automatic, cluster, image="acme/web:missing", rollback_on_failure=False)
+    automatic.start()
+    limit_pods(cluster, None)
+    ended = automatic.show(id=rollout_id, wait=20)
+    assert (ended.status, ended.json()["rolled_back_to"]) == (424, None)
+    wait_for_records(cluster, 2, rollback="none", rollback_on_failure=False)
+    assert image_of(cluster.get()) == "acme/web:missing"
+
+
+def test_another_replica_knows_what_the_signal_asked_for(service, replica, cluster):
+    """The image is that of the second container; without the signal the rollout would be about the first one's."""
+    manifest = deployment()
+    manifest["spec"]["template"]["spec"]["containers"].insert(0, {"name": "proxy", "image": "acme/proxy:1"})
+    service.configure("web", manifest)
+    replica.configure("web", manifest)
+    rollout_id = deploy_and_kill(service, cluster, image="acme/web:missing", rollback_on_failure=True)
+    shown = replica.show(id=rollout_id)
+    assert (shown.status, shown.json()["image"]) == (202, "acme/web:missing")
+    wait_for_records(cluster, 2, rollback_on_failure=True)
+    limit_pods(cluster, None)
+    ended = replica.show(id=rollout_id, wait=20)
+    assert (ended.status, ended.json()["image"], ended.json()["rolled_back_to"]) == (424, "acme/web:missing", 1)
+    # A rollback is no signal that deploys: what that one asked for is gone.
+    assert "auto-deployer/signal" not in cluster.get()["metadata"]["annotations"]
 
 
 def test_killed_between_verdict_and_rollback(service, cluster, chat):

@@ -7,7 +7,7 @@ import pytest
 from cluster.snapshot import Snapshot
 from manifest.annotations import RESTARTED_AT, REVISION, ROLLED_BACK_TO, UNPINNED
 from rollout.model import Phase, Replicas
-from rollout.record import new_record
+from rollout.record import Records, new_record, newest_first
 from rollout.rollback import AlreadyRolledBack, NothingToRollBackTo, choose_target
 from tests.rollout.cases import rollout_id
 
@@ -39,7 +39,8 @@ def record(number, image, phase=COMPLETE, digest=None, revision=None, **annotati
 
 def ledger(*records):
     """Return records as the ledger does: the newest first."""
-    return {each.rollout.id: each for each in sorted(records, key=lambda each: each.rollout.id, reverse=True)}
+    found = {each.rollout.id: each for each in records}
+    return Records((each, found[each]) for each in newest_first(found, found))
 
 
 def replicaset(revision, of_template, uid="web's"):
@@ -360,6 +361,17 @@ def test_a_foreign_rollout_without_a_rollout_id():
 def test_a_rollout_id_that_is_not_ours():
     live = template(None, "acme/web:3", **{RESTARTED_AT: "yesterday"})
     assert target_of(ledger(WEB1, WEB2), live).revision == 2
+
+
+def test_a_rollout_of_the_future_is_a_target_by_its_revision():
+    """The clock was wrong when revision 2 started."""
+    future = WEB2.replace(rollout=WEB2.rollout.replace(id="2090" + WEB2.rollout.id[4:]))
+    third, fourth = record(3, "acme/web:3", FAILED), record(4, "acme/web:4")
+    assert target_of(ledger(WEB1, future, third), third.template).revision == 2
+    assert target_of(ledger(WEB1, future, third, fourth), fourth.template).revision == 2
+    live = template(2, "acme/web:2", **{RESTARTED_AT: future.rollout.id})
+    future = future.replace(template=live)
+    assert target_of(ledger(WEB1, future, third, fourth), live).revision == 1
 
 
 def test_the_choice_changes_nothing():

@@ -1,5 +1,6 @@
 """Docker Hub's webhooks: each push makes one rollout of what the manifest says."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -197,6 +198,20 @@ def test_six_webhooks_at_the_same_time_make_one_rollout(client, cluster):
     assert sorted("already" in answer for answer in answers) == [False] + [True] * 5
     client.show(wait=20)
     assert len(cluster.replica_sets()) == 2
+
+
+@pytest.mark.simulated_only
+def test_a_webhook_whose_patch_arrived_without_an_answer_follows_its_rollout(client, cluster):
+    cluster.create(deployment(image="acme/web:latest"))
+
+    def arrives():
+        (sent,) = [each for each in cluster.requests if (each.verb, each.resource) == ("patch", "deployments")]
+        cluster.patch(json.loads(sent.body))
+
+    path = f"/namespaces/{cluster.namespace}/deployments"
+    cluster.simulation.fail(1, "PATCH", path, call=arrives, drop=True)
+    (answer,) = push(client, Accept="application/json").json()["deployments"]
+    assert answer["outcome"] == "deploying"
 
 
 def test_another_replica_knows_of_the_rollout(client, cluster, admin, tmp_path_factory):
