@@ -83,12 +83,16 @@ class Access:
     def grants(self, passwords: Iterable[bytes], token: bytes | None) -> Grants:
         """Return what the passwords of a request open, or else its token.
 
-        Raises WrongPassword when none of them opens anything, and Unreachable when the token can't be checked now.
+        Raises WrongPassword when none of them opens anything, InvalidToken when the token isn't valid, and Unreachable
+        when it can't be checked now.
         """
         if opened := self._passwords.files_with(passwords) - {DOCKER_HUB}:
             return Grants(opened)
         # A token has exactly two dots: https://www.rfc-editor.org/rfc/rfc7515#section-7.1
-        if self._tokens is None or token is None or token.count(b".") != 2:
+        if token is None or token.count(b".") != 2:
+            raise WrongPassword
+        if self._tokens is None:
+            log.warning("a token was sent, but without OIDC_AUDIENCE auto-deployer accepts none")
             raise WrongPassword
         workflow = self._tokens.workflow(token)
         try:

@@ -147,6 +147,14 @@ def read_wait_argument(request: Request) -> float:
     return wait_seconds({"true": True, "false": False}.get(text, number))
 
 
+def read_id_argument(request: Request) -> str | None:
+    """Read `?id=` from the URL. Raises BadRequest when it is empty, as a script's variable may be."""
+    rollout_id = request.args.get("id")
+    if rollout_id == "":
+        raise BadRequest("id is empty; leave it out for the newest rollout")
+    return rollout_id
+
+
 def read_passwords(request: Request, fields: dict | None = None) -> list[bytes]:
     """Return the passwords of a request: those in the field `pw` of its body and in its Authorization header.
 

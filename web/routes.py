@@ -44,7 +44,7 @@ def roll_back(name: str | None = None) -> Response:
 @blueprint.get("/deployment/<name:name>")
 def show(name: str | None = None) -> Response:
     """Show how a rollout goes: the newest, or the one with the `id` of the query."""
-    return _shown(_required(name), request.args.get("id"), parsing.read_wait_argument(request))
+    return _shown(_required(name), parsing.read_id_argument(request), parsing.read_wait_argument(request))
 
 
 def _start(name: str | None, model: type, start: Callable[..., Report]) -> Response:

@@ -53,6 +53,14 @@ def test_another_method_is_a_405_that_names_the_right_ones(service, method, path
     assert allowed in answer.json()["error"]
 
 
+def test_an_empty_id_is_a_400(client):
+    assert client.get("/deployment/web?id=").status == 403
+    client.deploy()
+    answer = client.show(id="")
+    assert (answer.status, answer.json()["reason"]) == (400, "BadRequest")
+    assert client.show().status == 200
+
+
 ALL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 PATHS = ("/deployment", "/deployment/web", "/deployment/rollback", "/deployment/web/rollback", "/check", "/check/web")
 PATHS += ("/deployment/web/rollback/", "/deployment/rollback/", "/deployment/a/rollback", "/dockerhub/x")

@@ -8,7 +8,15 @@ from werkzeug.test import EnvironBuilder
 
 from deployment_spec import Signal
 from errors import BadRequest, LengthRequired, Refusal, TooLarge
-from web.parsing import MAX_BODY_BYTES, RollbackFields, read_fields, read_passwords, read_signal, read_wait_argument
+from web.parsing import (
+    MAX_BODY_BYTES,
+    RollbackFields,
+    read_fields,
+    read_id_argument,
+    read_passwords,
+    read_signal,
+    read_wait_argument,
+)
 
 FIELDS = {"pw": "s3cret", "image": "acme/web:1"}
 TEXT = json.dumps(FIELDS)
@@ -208,6 +216,13 @@ def test_a_password_that_is_not_text_is_refused(pw):
 def test_wait_means_the_same_in_the_url_and_in_the_body(text):
     url = Request(EnvironBuilder(query_string={"wait": text}).get_environ())
     assert read_wait_argument(url) == read_signal(json.loads(f'{{"wait": {text}}}')).wait
+
+
+def test_an_empty_id_is_refused():
+    for query, rollout_id in (({}, None), ({"id": "x"}, "x")):
+        assert read_id_argument(Request(EnvironBuilder(query_string=query).get_environ())) == rollout_id
+    with pytest.raises(BadRequest, match=r"^id is empty; leave it out for the newest rollout$"):
+        read_id_argument(Request(EnvironBuilder(query_string={"id": ""}).get_environ()))
 
 
 @pytest.mark.parametrize(("text", "revision"), [("3", 3), ("3.0", 3), ("3e0", 3), ("0.3e1", 3)])
