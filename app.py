@@ -39,6 +39,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     cluster, metrics = Cluster(settings.kubeconfig), Metrics()
     monitor = Monitor(cluster, settings, metrics)
     deployer = Deployer(cluster, settings, monitor)
+    deployer.unusable_urls()  # So that the log names the lines from the start.
 
     app = Flask(__name__, static_folder=None)
     app.url_map.strict_slashes = False

@@ -62,8 +62,12 @@ class Grants:
             raise BadRequest(f"several deployments are configured; name one in the URL: {paths}")
         return names[0]
 
+    def by_password(self, name: str) -> bool:
+        """Tell whether a password opens a name, whether it is configured or not."""
+        return bool(self.password_files & {EVERY_DEPLOYMENT, name})
+
     def _refusal(self, name: str) -> Refusal | None:
-        if self.password_files & {EVERY_DEPLOYMENT, name}:
+        if self.by_password(name):
             return None
         if self.check_token is None:
             return WrongPassword()
