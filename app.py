@@ -39,11 +39,14 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     cluster, metrics = Cluster(settings.kubeconfig), Metrics()
     monitor = Monitor(cluster, settings, metrics)
     deployer = Deployer(cluster, settings, monitor)
+    deployer.unusable_urls()  # So that the log names the lines from the start.
 
     app = Flask(__name__, static_folder=None)
     app.url_map.strict_slashes = False
     # `/deployment//web` means the name `/web`, which no deployment has, and not `web`.
     app.url_map.merge_slashes = False
+    app.url_map.converters["name"] = routes.NameConverter
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.extensions[EXTENSION] = Parts(deployer, access, metrics, Waiting())
     for module in (answers, routes, webhooks, probes):
         app.register_blueprint(module.blueprint)

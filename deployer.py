@@ -1,6 +1,7 @@
 """What a signal does. This is the one door from the HTTP side to the cluster and to the rollouts in it."""
 
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from manifest.pod_template import is_rollout_id, new_rollout_id, rollout_id_of, 
 from rollout.follower import Follower
 from rollout.model import Phase, Rollout
 from rollout.monitor import Monitor
+from rollout.notify import unusable_lines
 from rollout.record import Record, Records, new_record
 from rollout.rights import check_rights
 from settings import Settings
@@ -44,10 +46,26 @@ class Deployer:
 
     def __init__(self, cluster: Cluster, settings: Settings, monitor: Monitor) -> None:
         self._cluster, self._settings, self._monitor = cluster, settings, monitor
+        self._logged = set[str]()
 
     def configured(self) -> list[str]:
         """List the names of the deployments that have a manifest. Raises NotFound when the directory can't be read."""
+        self.ignored()
         return files.configured(self._settings.deployments_dir)
+
+    def ignored(self) -> dict[str, str]:
+        """Return a sentence for each file that would be a manifest but for its suffix, by its name. Raises NotFound."""
+        names = files.configured(self._settings.deployments_dir, files.MISNAMED_SUFFIX)
+        suffix, right = files.MISNAMED_SUFFIX, files.SUFFIX
+        found = {name: f"{name}{suffix} is ignored: the name of a manifest ends in {right}" for name in names}
+        self._log_new(found.values())
+        return found
+
+    def unusable_urls(self) -> list[str]:
+        """Return a sentence for each line of NOTIFY_URLS_FILE that can't be used."""
+        found = unusable_lines(self._settings.notify_urls_file)
+        self._log_new(found)
+        return found
 
     def load(self, name: str) -> Manifest:
         """Read the manifest of a configured deployment. Raises Invalid."""
@@ -118,6 +136,12 @@ class Deployer:
             return _dry_run(record)
         log.info("Deployment %s/%s: %s", started.namespace, started.deployment, record.cause, extra=started.log_fields)
         return self._report(self._monitor.start(manifest, live, record))
+
+    def _log_new(self, sentences: Iterable[str]) -> None:
+        for sentence in sentences:
+            if sentence not in self._logged:
+                self._logged.add(sentence)
+                log.warning("%s", sentence)
 
     def _report(self, follower: Follower) -> Report:
         # What the monitor knows costs no call, so that a signal is answered at once.

@@ -25,6 +25,14 @@ class WrongPassword(Refusal):  # The caller's credentials don't open what the ca
         super().__init__("wrong or missing password")
 
 
+class InvalidToken(Refusal):  # The token is forged, expired, or made for another service.
+    status, reason = 403, "InvalidToken"
+
+    def __init__(self) -> None:
+        # Which check failed stands only in the log.
+        super().__init__("this token isn't valid here")
+
+
 class WorkflowNotAllowed(Refusal):  # The token's repository may deploy, but not this branch, environment or event.
     status, reason = 403, "WorkflowNotAllowed"
 

@@ -62,8 +62,12 @@ class Grants:
             raise BadRequest(f"several deployments are configured; name one in the URL: {paths}")
         return names[0]
 
+    def by_password(self, name: str) -> bool:
+        """Tell whether a password opens a name, whether it is configured or not."""
+        return bool(self.password_files & {EVERY_DEPLOYMENT, name})
+
     def _refusal(self, name: str) -> Refusal | None:
-        if self.password_files & {EVERY_DEPLOYMENT, name}:
+        if self.by_password(name):
             return None
         if self.check_token is None:
             return WrongPassword()
@@ -83,12 +87,16 @@ class Access:
     def grants(self, passwords: Iterable[bytes], token: bytes | None) -> Grants:
         """Return what the passwords of a request open, or else its token.
 
-        Raises WrongPassword when none of them opens anything, and Unreachable when the token can't be checked now.
+        Raises WrongPassword when none of them opens anything, InvalidToken when the token isn't valid, and Unreachable
+        when it can't be checked now.
         """
         if opened := self._passwords.files_with(passwords) - {DOCKER_HUB}:
             return Grants(opened)
         # A token has exactly two dots: https://www.rfc-editor.org/rfc/rfc7515#section-7.1
-        if self._tokens is None or token is None or token.count(b".") != 2:
+        if token is None or token.count(b".") != 2:
+            raise WrongPassword
+        if self._tokens is None:
+            log.warning("a token was sent, but without OIDC_AUDIENCE auto-deployer accepts none")
             raise WrongPassword
         workflow = self._tokens.workflow(token)
         try:

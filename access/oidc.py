@@ -12,7 +12,7 @@ from threading import BoundedSemaphore, Lock
 import jwt
 from pydantic import BaseModel
 
-from errors import Unreachable, WorkflowNotAllowed, WrongPassword
+from errors import InvalidToken, Unreachable, WorkflowNotAllowed, WrongPassword
 from manifest.annotations import GITHUB_ENVIRONMENT, GITHUB_REF, GITHUB_REPOSITORY_ID
 
 log = logging.getLogger(__name__)
@@ -75,10 +75,11 @@ class Tokens:
     def workflow(self, token: bytes) -> Workflow:
         """Return the workflow that the issuer gave a token to.
 
-        Raises WrongPassword for a text that is no valid token, and Unreachable when the issuer's keys can't be fetched.
+        Raises InvalidToken for a text that is no valid token, and Unreachable when the issuer's keys can't be fetched.
         """
         if len(token) > MAX_TOKEN_BYTES:
-            raise WrongPassword
+            log.warning("a token is refused: it has more than %s bytes", MAX_TOKEN_BYTES)
+            raise InvalidToken
         try:
             header = jwt.get_unverified_header(token)
             # Checked before the look for a key. This service never fetches a URL that a header names.
@@ -98,7 +99,7 @@ class Tokens:
         except (jwt.PyJWTError, ArithmeticError, AttributeError, RecursionError, TypeError, ValueError) as error:
             # Not the error's text, which may quote the token.
             log.warning("a token is refused: %s", type(error).__name__)
-            raise WrongPassword from None
+            raise InvalidToken from None
 
     def _key(self, kid: str) -> jwt.PyJWK:
         # First without the lock: a token with a known key doesn't wait while another thread fetches keys.

@@ -11,6 +11,8 @@ from manifest.validation import read_deployment
 # This service already uses these names, for a path or for a password file.
 RESERVED = frozenset({"rollback", "default", "dockerhub"})
 SUFFIX = ".yaml"
+# Files with this one are ignored, and named.
+MISNAMED_SUFFIX = ".yml"
 MAX_CACHED_MANIFESTS = 256
 
 # Kubernetes writes here in which namespace this pod runs.
@@ -33,11 +35,11 @@ class Manifest:
         return self.file.removesuffix(SUFFIX)
 
 
-def configured(directory: Path) -> list[str]:
+def configured(directory: Path, suffix: str = SUFFIX) -> list[str]:
     """List the names of the deployments that have a manifest. Raises NotFound when the directory can't be read."""
     try:
         # Kubernetes mounts a ConfigMap with a hidden folder `..data` beside the files.
-        files = [path for path in directory.iterdir() if path.suffix == SUFFIX and not path.name.startswith(".")]
+        files = [path for path in directory.iterdir() if path.suffix == suffix and not path.name.startswith(".")]
     except OSError as error:
         raise NotFound(f"no deployment is configured: {directory} can't be read: {error.strerror}") from None
     return sorted(path.stem for path in files)

@@ -3,7 +3,9 @@
 import logging
 import socket
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 
 from cluster.api import Cluster
 from cluster.backoff import Backoff
@@ -17,6 +19,7 @@ MAX_ATTEMPTS = 4
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 4, 20
 # https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/: 1 KiB
 MAX_EVENT_CHARACTERS = 1000
+_CANNOT_BE_READ = "NOTIFY_URLS_FILE can't be read: %s"
 
 
 class Notifier:
@@ -36,17 +39,12 @@ class Notifier:
         One URL of several that never works is only logged: the others don't get the message again for it.
         """
         try:
-            lines = self._urls_file.read_text().splitlines()
+            left = urls = list(_urls(self._urls_file.read_text()).values())
         except (OSError, UnicodeDecodeError) as error:
-            log.error("NOTIFY_URLS_FILE can't be read: %s", type(error).__name__)
+            log.error(_CANNOT_BE_READ, type(error).__name__)
             return False
-        # Not at the top: it takes 10 MiB, which a service without messages doesn't need.
-        import apprise
-
-        # Apprise logs its URLs, which may hold tokens.
-        logging.getLogger("apprise").setLevel(logging.CRITICAL)
+        apprise = _apprise()
         kind = apprise.NotifyType.FAILURE if failed else apprise.NotifyType.SUCCESS
-        left = urls = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
         backoff = Backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
         for attempt in range(1, MAX_ATTEMPTS + 1):
             # One by one: a URL that has the message doesn't get it again.
@@ -57,6 +55,36 @@ class Notifier:
                 backoff.pause()
         log.error("%s of %s notifications could not be delivered: %s", len(left), len(urls), title)
         return len(left) < len(urls)
+
+
+def unusable_lines(urls_file: Path | None) -> list[str]:
+    """Return a sentence for each line of the file of URLs that Apprise can't use: its number, as its text is secret."""
+    try:
+        text = urls_file.read_text() if urls_file else ""
+    except (OSError, UnicodeDecodeError) as error:
+        return [_CANNOT_BE_READ % type(error).__name__]
+    return [f"{urls_file}, line {number}, gets no message: Apprise can't use this URL" for number in _unusable(text)]
+
+
+# The readiness probe asks every few seconds.
+@lru_cache(maxsize=1)
+def _unusable(text: str) -> list[int]:
+    return [number for number, url in _urls(text).items() if not _apprise().Apprise().add(url)]
+
+
+def _urls(text: str) -> dict[int, str]:
+    """Return the URLs by the number of their line."""
+    lines = {number: line.strip() for number, line in enumerate(text.splitlines(), 1)}
+    return {number: line for number, line in lines.items() if line and not line.startswith("#")}
+
+
+def _apprise() -> ModuleType:
+    # Not at the top: it takes 10 MiB, which a service without messages doesn't need.
+    import apprise
+
+    # Apprise logs its URLs, which may hold tokens.
+    logging.getLogger("apprise").setLevel(logging.CRITICAL)
+    return apprise
 
 
 def _delivered(apprise: object, url: str, title: str, text: str, kind: object) -> bool:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Annotated, ClassVar
 
 from flask import Request
-from pydantic import AfterValidator, BaseModel, InstanceOf, PlainValidator, PositiveInt, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, InstanceOf, PlainValidator, ValidationError
 
 from deployment_spec import Signal
 from errors import BadRequest, LengthRequired, TooLarge
@@ -44,6 +44,10 @@ def _plain_text(cause: str) -> str | None:
     return cause.strip() or None
 
 
+def _whole(number: object) -> object:
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
 def _image(text: str) -> str:
     try:
         ImageReference.parse(text)
@@ -73,7 +77,8 @@ class RollbackFields(_Fields):
     """The fields of a rollback, which can't honour the other fields of a deploy."""
 
     refused: ClassVar[Set[str]] = DeployFields.model_fields.keys() - _Fields.model_fields.keys()
-    revision: PositiveInt = None
+    # In JSON, 3.0 is the same number as 3.
+    revision: Annotated[int, BeforeValidator(_whole), Field(gt=0)] = None
 
 
 _OURS = {"pw", "data"} | DeployFields.model_fields.keys() | RollbackFields.model_fields.keys()
@@ -138,8 +143,16 @@ def read_wait_argument(request: Request) -> float:
     """Read `?wait=` from the URL: a number of seconds, or true. Raises BadRequest."""
     text = request.args.get("wait", "false").lower()
     # float() alone would also accept infinities and underscores.
-    number = float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else None
+    number = float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?(e[-+]?[0-9]+)?", text) else None
     return wait_seconds({"true": True, "false": False}.get(text, number))
+
+
+def read_id_argument(request: Request) -> str | None:
+    """Read `?id=` from the URL. Raises BadRequest when it is empty, as a script's variable may be."""
+    rollout_id = request.args.get("id")
+    if rollout_id == "":
+        raise BadRequest("id is empty; leave it out for the newest rollout")
+    return rollout_id
 
 
 def read_passwords(request: Request, fields: dict | None = None) -> list[bytes]:

@@ -23,6 +23,7 @@ def readyz() -> Response:
         parts().deployer.configured()
     except NotFound as error:
         ready, problems = False, [*problems, str(error)]
+    problems = [*problems, *parts().deployer.unusable_urls()]
     status = "ok" if ready else "not ready"
     text = "\n".join([status, *problems])
     return answers.answer(200 if ready else 503, {"status": status, "problems": problems}, text)
@@ -38,15 +39,20 @@ def metrics() -> Response:
 @blueprint.get("/check/<path:name>")
 def check(name: str | None = None) -> Response:
     """Say whether a deploy would work: of one deployment, or of all that the credentials open."""
-    opened, configured = grants(), parts().deployer.configured()
+    opened, deployer = grants(), parts().deployer
+    configured = deployer.configured()
     names = opened.allowed(configured) if name is None else [opened.require(name, configured)]
+    warnings = [sentence for each, sentence in deployer.ignored().items() if opened.by_password(each)]
     if not names:
-        raise Invalid("there is no deployment to check; put a manifest NAME.yaml into DEPLOYMENTS_DIR")
+        sentence = "there is no deployment to check; put a manifest NAME.yaml into DEPLOYMENTS_DIR"
+        raise Invalid("\n".join([sentence, *warnings]))
+    warnings += deployer.unusable_urls()
     checks, lines = [], []
     for each in names:
-        problems = parts().deployer.check(each)
+        problems = deployer.check(each)
         checks.append({"deployment": each, "ok": not problems, "problems": problems})
         lines += [f"error: {each}: {problem}" for problem in problems] or [f"ok: {each}: a deploy would work"]
+    text = "\n".join([*lines, *(f"warning: {each}" for each in warnings)])
     if all(each["ok"] for each in checks):
-        return answers.answer(200, {"checks": checks}, "\n".join(lines))
-    return answers.error(422, "\n".join(lines), "Invalid", checks=checks)
+        return answers.answer(200, {"checks": checks, "warnings": warnings}, text)
+    return answers.error(422, text, "Invalid", checks=checks, warnings=warnings)

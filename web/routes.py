@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from flask import Blueprint, Response, g, request
-from werkzeug.exceptions import MethodNotAllowed
+from werkzeug.routing import PathConverter
 
 from deployer import Report
 from rollout.model import Phase
@@ -13,8 +13,21 @@ from web.parts import grants, parts
 blueprint = Blueprint("deployment", __name__)
 
 
+class NameConverter(PathConverter):
+    """Match the name of a deployment, and no path that ends in the word for a rollback."""
+
+    regex = rf"(?!(.*/)?rollback\Z){PathConverter.regex}"
+
+
+@blueprint.before_app_request
+def check_credentials_of_options() -> None:
+    """Refuse OPTIONS as other methods are refused: a caller without the right credentials learns nothing else."""
+    if request.method == "OPTIONS" and request.path.startswith(("/deployment", "/check")):
+        grants()
+
+
 @blueprint.post("/deployment")
-@blueprint.post("/deployment/<path:name>")
+@blueprint.post("/deployment/<name:name>")
 def deploy(name: str | None = None) -> Response:
     """Deploy what the manifest and the signal say."""
     return _start(name, parsing.DeployFields, parts().deployer.deploy)
@@ -28,12 +41,10 @@ def roll_back(name: str | None = None) -> Response:
 
 
 @blueprint.get("/deployment")
-@blueprint.get("/deployment/<path:name>")
+@blueprint.get("/deployment/<name:name>")
 def show(name: str | None = None) -> Response:
     """Show how a rollout goes: the newest, or the one with the `id` of the query."""
-    if name and f"/{name}".endswith("/rollback"):
-        raise MethodNotAllowed(["POST"])
-    return _shown(_required(name), request.args.get("id"), parsing.read_wait_argument(request))
+    return _shown(_required(name), parsing.read_id_argument(request), parsing.read_wait_argument(request))
 
 
 def _start(name: str | None, model: type, start: Callable[..., Report]) -> Response:

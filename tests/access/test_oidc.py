@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import subprocess
 import sys
 import time
@@ -13,12 +14,13 @@ import jwt
 import pytest
 
 from access import oidc
-from errors import Unreachable, WrongPassword
+from errors import InvalidToken, Unreachable
 from tests.access.issuer import AUDIENCE, REPOSITORY_ID, Issuer, new_key
 from tests.conftest import InProcess, deployment
 from tests.service import ROOT, wait_for
 
 PLAIN = "wrong or missing password\n"
+INVALID = "this token isn't valid here\n"
 ID, REF, ENVIRONMENT = (f"auto-deployer/github-{what}" for what in ("repository-id", "ref", "environment"))
 MASTER = {ID: REPOSITORY_ID, REF: "refs/heads/master"}
 
@@ -300,8 +302,11 @@ def test_no_forgery_opens_anything(client, issuer, cluster, caplog, forged):
     caplog.clear()
     for path in ("/deployment/web", "/deployment", "/deployment/nothing"):
         answer = signal(client, token, path)
-        assert (answer.status, answer.text) == (403, PLAIN)
-    assert client.get("/deployment/web", Authorization=f"Bearer {token}").text == PLAIN
+        assert (answer.status, answer.text) == (403, INVALID)
+    answer = client.get("/deployment/web", Authorization=f"Bearer {token}", Accept="application/json")
+    assert answer.json() == {"error": INVALID.strip(), "reason": "InvalidToken"}
+    # Once for each of the four requests, with the check that failed.
+    assert len(re.findall(r"a token is refused: (?:\w+Error|it has more than 16384 bytes)$", caplog.text, re.M)) == 4
     assert cluster.get("web") is None
     assert "/forged" not in issuer.requests
     assert token not in caplog.text
@@ -312,11 +317,30 @@ def test_a_token_in_the_body_opens_nothing(client, issuer):
     assert client.post("/deployment/web", {"pw": issuer.token()}).text == PLAIN
 
 
-def test_without_an_audience_no_token_opens_anything(issuer, admin, cluster, tmp_path):
+@pytest.fixture
+def client_without_tokens(issuer, admin, cluster, tmp_path):
     client = InProcess(tmp_path, KUBECONFIG=str(admin.kubeconfig), OIDC_ISSUER=issuer.url)
     client.reset(cluster.namespace)
     allow(client, MASTER)
-    assert signal(client, issuer.token()).text == PLAIN
+    return client
+
+
+def test_without_an_audience_no_token_opens_anything_and_the_log_says_so(client_without_tokens, issuer, caplog):
+    client = client_without_tokens
+    token, log = issuer.token(), "a token was sent, but without OIDC_AUDIENCE auto-deployer accepts none"
+    for ask in (
+        lambda: signal(client, token),
+        lambda: client.get("/check", Authorization=f"Bearer {token}"),
+        lambda: client.get("/deployment/web", Authorization=f"Bearer {token}"),
+    ):
+        caplog.clear()
+        assert ask().text == PLAIN
+        assert caplog.messages.count(log) == 1
+        assert token not in caplog.text
+    caplog.clear()
+    assert client.post(body={"pw": "wrong.or.missing"}).text == PLAIN
+    assert client.signal().status == 200
+    assert log not in caplog.text
     assert issuer.requests == []
 
 
@@ -348,7 +372,7 @@ def test_the_keys_are_fetched_once(client, issuer):
 def test_unknown_key_ids_cause_at_most_one_fetch_a_minute(client, issuer):
     signal(client, issuer.token(), dry_run=True)
     for kid in "abcdef":
-        assert signal(client, with_header(issuer, kid=kid)).text == PLAIN
+        assert signal(client, with_header(issuer, kid=kid)).text == INVALID
     assert issuer.requests == ["/.well-known/openid-configuration", "/keys"]
 
 
@@ -360,7 +384,7 @@ def test_a_new_key_is_found(issuer, monkeypatch):
     issuer.published = ["second"]
     assert tokens.workflow(issuer.token("second").encode()).repository_id == REPOSITORY_ID
     # The issuer has withdrawn the old key.
-    with pytest.raises(WrongPassword):
+    with pytest.raises(InvalidToken):
         tokens.workflow(issuer.token("first").encode())
 
 

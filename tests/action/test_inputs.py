@@ -88,6 +88,14 @@ def test_an_input_that_cannot_be_used_is_named(runner, service, given, error):
     assert run.commands("error")[0].startswith(error)
 
 
+@pytest.mark.parametrize("url", ["http://deploy.example.com", "http://10.0.0.7:8080/deployment"])
+def test_http_is_refused_and_why(runner, service, url):
+    run = runner.run(inputs(service, url=url))
+    assert run.exit_code == 1
+    [error] = run.commands("error")
+    assert error.startswith("url: http:// is refused: it sends the password in clear text")
+
+
 @pytest.mark.parametrize("url", ["{}/", "{}/deployment", "{}/deployment/"])
 def test_the_url_may_have_more_than_is_needed(runner, service, url):
     assert runner.run(inputs(service, url=url.format(service.url))).exit_code == 0
@@ -171,7 +179,7 @@ def test_a_job_without_a_password_sends_its_own_token(job, issuer, open_service,
 def test_the_audience_is_the_url_where_nothing_else_is_said(job, issuer, open_service):
     run = job.run(inputs(open_service, password="", url=f"{open_service.url}/deployment/"))
     assert issuer.requested == [open_service.url]
-    assert run.commands("error") == ["wrong or missing password"]
+    assert run.commands("error") == ["this token isn't valid here"]
 
 
 def test_a_token_from_elsewhere_is_told_what_would_be_right(job, issuer, open_service):

@@ -12,6 +12,7 @@ def test_every_yaml_file_is_a_deployment(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "..data").mkdir()
     assert configured(tmp_path) == ["a.b", "api", "web"]
+    assert configured(tmp_path, ".yml") == ["worker"]
 
 
 def test_a_config_map_is_read_as_kubernetes_mounts_it(tmp_path):

@@ -36,7 +36,7 @@ def test_a_bad_wait_is_named_and_nothing_happens(service, cluster, wait):
     assert cluster.get() is None
 
 
-@pytest.mark.parametrize("wait", ["-1", "soon", "1e3", "nan", "inf", ""])
+@pytest.mark.parametrize("wait", ["-1", "soon", "1e", "e1", "1_0", "nan", "inf", ""])
 def test_a_bad_wait_in_a_url_is_named(service, wait):
     service.deploy(wait=False)
     answer = service.show(wait=wait)
@@ -50,6 +50,7 @@ def test_a_bad_wait_in_a_url_is_named(service, wait):
         ("web", {"rollback_on_failure": 1}, "rollback_on_failure"),
         ("web/rollback", {"revision": "1"}, "revision"),
         ("web/rollback", {"revision": 1.5}, "revision"),
+        ("web/rollback", {"revision": -1.0}, "revision"),
         ("web/rollback", {"revision": True}, "revision"),
         ("web/rollback", {"revision": 0}, "revision"),
         ("web/rollback", {"cause": 7}, "cause"),

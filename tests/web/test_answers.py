@@ -53,6 +53,39 @@ def test_another_method_is_a_405_that_names_the_right_ones(service, method, path
     assert allowed in answer.json()["error"]
 
 
+def test_an_empty_id_is_a_400(client):
+    assert client.get("/deployment/web?id=").status == 403
+    client.deploy()
+    answer = client.show(id="")
+    assert (answer.status, answer.json()["reason"]) == (400, "BadRequest")
+    assert client.show().status == 200
+
+
+ALL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+PATHS = ("/deployment", "/deployment/web", "/deployment/rollback", "/deployment/web/rollback", "/check", "/check/web")
+PATHS += ("/deployment/web/rollback/", "/deployment/rollback/", "/deployment/a/rollback", "/dockerhub/x")
+
+
+@pytest.mark.parametrize("path", ["/deployment", "/deployment/web", "/deployment/nothing/rollback", "/check"])
+def test_options_without_a_password_says_nothing(client, path):
+    for headers in ({}, {"Authorization": "Bearer wrong"}):
+        answer = client.ask("OPTIONS", path, None, {"Accept": "application/json"} | headers)
+        assert (answer.status, answer.headers["Allow"]) == (403, None)
+        assert answer.json() == {"error": "wrong or missing password", "reason": "WrongPassword"}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_allow_names_exactly_the_methods_that_there_are(client, path):
+    headers = {"Authorization": f"Bearer {PASSWORD}"}
+    statuses = {method: client.ask(method, path, None, headers).status for method in ALL_METHODS}
+    there = {method for method, status in statuses.items() if status != 405}
+    assert "OPTIONS" not in there
+    for method in ALL_METHODS:
+        answer = client.ask(method, path, None, headers)
+        allow = answer.headers["Allow"]
+        assert (None if allow is None else set(allow.split(", "))) == (None if method in there else there)
+
+
 # Text and JSON
 
 

@@ -8,7 +8,15 @@ from werkzeug.test import EnvironBuilder
 
 from deployment_spec import Signal
 from errors import BadRequest, LengthRequired, Refusal, TooLarge
-from web.parsing import MAX_BODY_BYTES, read_fields, read_passwords, read_signal
+from web.parsing import (
+    MAX_BODY_BYTES,
+    RollbackFields,
+    read_fields,
+    read_id_argument,
+    read_passwords,
+    read_signal,
+    read_wait_argument,
+)
 
 FIELDS = {"pw": "s3cret", "image": "acme/web:1"}
 TEXT = json.dumps(FIELDS)
@@ -202,6 +210,31 @@ def test_passwords_are_read_from_the_body_and_from_the_header(fields, authorizat
 def test_a_password_that_is_not_text_is_refused(pw):
     with pytest.raises(BadRequest, match="pw must be text"):
         read_passwords(request(), {"pw": pw})
+
+
+@pytest.mark.parametrize("text", ["10", "1e1", "1E1", "1.0e+1", "100e-1", "0.5", "0e5", "1e999", "true", "false"])
+def test_wait_means_the_same_in_the_url_and_in_the_body(text):
+    url = Request(EnvironBuilder(query_string={"wait": text}).get_environ())
+    assert read_wait_argument(url) == read_signal(json.loads(f'{{"wait": {text}}}')).wait
+
+
+def test_an_empty_id_is_refused():
+    for query, rollout_id in (({}, None), ({"id": "x"}, "x")):
+        assert read_id_argument(Request(EnvironBuilder(query_string=query).get_environ())) == rollout_id
+    with pytest.raises(BadRequest, match=r"^id is empty; leave it out for the newest rollout$"):
+        read_id_argument(Request(EnvironBuilder(query_string={"id": ""}).get_environ()))
+
+
+@pytest.mark.parametrize(("text", "revision"), [("3", 3), ("3.0", 3), ("3e0", 3), ("0.3e1", 3)])
+def test_a_whole_number_is_whole_however_it_is_written(text, revision):
+    found = read_signal(json.loads(f'{{"revision": {text}}}'), RollbackFields).revision
+    assert (found, type(found)) == (revision, int)
+
+
+@pytest.mark.parametrize("text", ["3.5", "-3.0", "0.0", "1e999", '"3"', "true", "null"])
+def test_what_is_no_whole_number_is_refused(text):
+    with pytest.raises(BadRequest, match=r"^revision must be a whole number, 1 or more$"):
+        read_signal(json.loads(f'{{"revision": {text}}}'), RollbackFields)
 
 
 def test_no_refusal_repeats_what_was_sent():

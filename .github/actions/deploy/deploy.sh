@@ -23,8 +23,10 @@ read_inputs() {
   url=${INPUT_URL:-}
   while [[ $url == */ ]]; do url=${url%/}; done
   url=${url%/deployment}
-  # In clear text only within the machine: a program that reads the password on its way can deploy.
+  # In clear text only within the machine.
   local secure='^https://[^][:space:]"<>\^`{|}?#[]+$' loopback='^http://(127\.0\.0\.1|localhost)(:[0-9]+)?$'
+  [[ $url != http://* || $url =~ $loopback ]] ||
+    die 'url: http:// is refused: it sends the password in clear text, and a program that reads it on its way can deploy; write https://'
   [[ $url =~ $secure || $url =~ $loopback ]] || die 'url: write where auto-deployer is, such as https://deploy.example.com'
   audience=${INPUT_AUDIENCE:-$url}
   deployment=$url/deployment
