@@ -44,7 +44,8 @@ def check(name: str | None = None) -> Response:
         raise Invalid("there is no deployment to check; put a manifest NAME.yaml into DEPLOYMENTS_DIR")
     checks, lines = [], []
     for each in names:
-        problems = parts().deployer.check(each)
+        with parts().calling.slot():
+            problems = parts().deployer.check(each)
         checks.append({"deployment": each, "ok": not problems, "problems": problems})
         lines += [f"error: {each}: {problem}" for problem in problems] or [f"ok: {each}: a deploy would work"]
     if all(each["ok"] for each in checks):
