@@ -17,7 +17,7 @@ from rollout.metrics import Metrics
 from rollout.monitor import Monitor
 from settings import Settings
 from web import answers, probes, routes, webhooks
-from web.parts import EXTENSION, Parts, Waiting
+from web.parts import EXTENSION, Calling, Parts, Waiting
 
 _M_ARENA_MAX = -8
 
@@ -47,7 +47,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     app.url_map.merge_slashes = False
     app.url_map.converters["name"] = routes.NameConverter
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
-    app.extensions[EXTENSION] = Parts(deployer, access, metrics, Waiting())
+    app.extensions[EXTENSION] = Parts(deployer, access, metrics, Waiting(), Calling())
     for module in (answers, routes, webhooks, probes):
         app.register_blueprint(module.blueprint)
     threading.Thread(target=monitor.resume, args=(deployer.loadable,), name="resume", daemon=True).start()

@@ -123,7 +123,25 @@ def _parent(kind: str, thing: dict) -> str | None:
 
 def owner_uid(thing: dict) -> str | None:
     """Return the uid of an object's controller."""
-    return next((each["uid"] for each in thing["metadata"].get("ownerReferences", []) if each.get("controller")), None)
+    return _owner(thing).get("uid")
+
+
+def deployment_name(kind: str, thing: dict) -> str | None:
+    """Return the name of the Deployment that an object is, or by the name of its owner belongs to; None for others.
+
+    A pod may arrive before its ReplicaSet, so the ReplicaSet's name has to say it: Kubernetes names it NAME-HASH.
+    https://github.com/kubernetes/kubernetes/blob/v1.34.0/pkg/controller/deployment/sync.go (getNewReplicaSet)
+    """
+    if kind == "deployments":
+        return thing["metadata"]["name"]
+    owner = _owner(thing)
+    if kind == "replicasets":
+        return owner["name"] if owner.get("kind") == "Deployment" else None
+    return owner["name"].rpartition("-")[0] if owner.get("kind") == "ReplicaSet" else None
+
+
+def _owner(thing: dict) -> dict:
+    return next((each for each in thing["metadata"].get("ownerReferences", []) if each.get("controller")), {})
 
 
 def is_active(pod: dict) -> bool:

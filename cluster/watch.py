@@ -15,7 +15,7 @@ from cluster.api import Cluster
 from cluster.api_errors import Expired
 from cluster.backoff import Backoff
 from cluster.connection import Stream
-from cluster.snapshot import Snapshot, Store, trimmed
+from cluster.snapshot import Snapshot, Store, deployment_name, trimmed
 from errors import Refusal, Unreachable
 
 log = logging.getLogger(__name__)
@@ -88,11 +88,19 @@ class _Kind:
     name: str
     is_known: bool = False  # The store has what is there.
     must_list: bool = True  # The next watch needs a new list before it.
-    # While only one Deployment is followed, only this one is watched: Kubernetes can grant that right by name.
-    # https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources
-    only: str | None = None
+    # The Deployments that were followed at the last list: nothing is kept of others, since a namespace may hold
+    # thousands of other people's pods.
+    followed: frozenset[str] = frozenset()
     resource_version: str = ""
     stream: Stream | None = None
+
+    @property
+    def only(self) -> str | None:
+        """The name that is listed and watched. While it is a single Deployment, Kubernetes can grant it by name.
+
+        https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources
+        """
+        return next(iter(self.followed)) if self.name == "deployments" and len(self.followed) == 1 else None
 
 
 class _Namespace:
@@ -121,12 +129,12 @@ class _Namespace:
             self._forget(kind)
 
     def add(self, view: View) -> None:
-        """Serve one more view, and watch all Deployments as soon as several are followed."""
+        """Serve one more view, and list what belongs to its Deployment, which was not kept until now."""
         with self._lock:
             self.views.add(view)
-        deployments = self._kinds["deployments"]
-        if deployments.only not in (None, view.deployment):
-            self._forget(deployments)
+        for kind in self._kinds.values():
+            if view.deployment not in kind.followed:
+                self._forget(kind)
 
     def snapshot(self, deployment: str, events: list[dict]) -> Snapshot | None:
         with self._lock:
@@ -145,7 +153,9 @@ class _Namespace:
                 kind.must_list = True
             except Refusal as error:
                 # A stream that was closed on purpose breaks too, but is no trouble: `_forget` does that.
-                if not (kind.must_list or self._stopped.is_set()):
+                if kind.must_list or self._stopped.is_set():
+                    backoff.reset()
+                else:
                     self.trouble = error
                     log.warning("watching %s: %s", kind.name, error, extra={"namespace": self._namespace})
                 self._forget(kind)
@@ -168,12 +178,11 @@ class _Namespace:
     def _list(self, kind: _Kind) -> None:
         with self._lock:
             kind.must_list = False
-            if kind.name == "deployments":
-                followed = {view.deployment for view in tuple(self.views)}
-                kind.only = followed.pop() if len(followed) == 1 else None
+            kind.followed = frozenset(view.deployment for view in tuple(self.views))
         listed = []
         for page in self._cluster.pages(kind.name, self._namespace, kind.only):
-            listed += [trimmed(kind.name, thing) for thing in page["items"]]
+            followed = [each for each in page["items"] if deployment_name(kind.name, each) in kind.followed]
+            listed += [trimmed(kind.name, thing) for thing in followed]
         with self._lock:
             self._store.replace_all(kind.name, listed)
             kind.is_known = not kind.must_list
@@ -192,7 +201,7 @@ class _Namespace:
                 # An API server that lags behind another one answers 504: a new list helps there as well.
                 error = Expired if thing.get("code") in (410, 504) else Unreachable
                 raise error(thing.get("message", "the watch ended with an error"))
-            if event["type"] != "BOOKMARK":
+            if event["type"] != "BOOKMARK" and deployment_name(kind.name, thing) in kind.followed:
                 self._apply(kind.name, event["type"], thing)
             kind.resource_version = thing["metadata"]["resourceVersion"]
 

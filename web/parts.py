@@ -1,6 +1,7 @@
 """What the views of one application share, and how a view gets it."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from flask import current_app, request
 
 from access.grants import Access, Grants
 from deployer import Deployer
+from errors import Unreachable
 from rollout.metrics import Metrics
 from web import parsing
 
@@ -16,6 +18,11 @@ from web import parsing
 EXTENSION = "auto-deployer"
 # Half of uwsgi.ini's threads: a waiting request holds one, and the other half must be free for signals and probes.
 MAX_WAITING_REQUESTS = 32
+# So many others may ask the cluster at a time. With those that wait for an issuer's keys, they leave threads to probes.
+MAX_CALLING_REQUESTS = 20
+# While the API server answers, requests queue for a place: it hangs when no place has come free for so long. A place
+# that was held for longer than a working API server needs doesn't count.
+MAX_STANDSTILL_SECONDS, MAX_HELD_SECONDS = 0.5, 5
 
 
 class Waiting:
@@ -36,6 +43,43 @@ class Waiting:
             self._free.release()
 
 
+class Calling:
+    """Count the requests that ask the cluster, so that an API server that hangs doesn't hold all threads."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside, self._moved_at = 0, time.monotonic()
+
+    @contextmanager
+    def slot(self, granted: float = 0) -> Iterator[None]:
+        """Hold a place; a request that was granted a wait has one already. Raises Unreachable when there is none."""
+        if granted:
+            yield
+            return
+        began = self._enter()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                if time.monotonic() - began < MAX_HELD_SECONDS:
+                    self._moved_at = time.monotonic()
+                self._changed.notify()
+
+    def _enter(self) -> float:
+        with self._changed:
+            while self._inside >= MAX_CALLING_REQUESTS:
+                left = self._moved_at + MAX_STANDSTILL_SECONDS - time.monotonic()
+                if left <= 0:
+                    raise Unreachable("too many requests wait for the API server, which is slow to answer; try again")
+                self._changed.wait(left)
+            now = time.monotonic()
+            if not self._inside:
+                self._moved_at = now
+            self._inside += 1
+            return now
+
+
 @dataclass(frozen=True)
 class Parts:
     """Hold what the views of one application share."""
@@ -44,6 +88,7 @@ class Parts:
     access: Access
     metrics: Metrics
     waiting: Waiting
+    calling: Calling
 
 
 def parts() -> Parts:

@@ -49,7 +49,8 @@ def check(name: str | None = None) -> Response:
     warnings += deployer.unusable_urls()
     checks, lines = [], []
     for each in names:
-        problems = deployer.check(each)
+        with parts().calling.slot():
+            problems = deployer.check(each)
         checks.append({"deployment": each, "ok": not problems, "problems": problems})
         lines += [f"error: {each}: {problem}" for problem in problems] or [f"ok: {each}: a deploy would work"]
     text = "\n".join([*lines, *(f"warning: {each}" for each in warnings)])

@@ -52,7 +52,8 @@ def _start(name: str | None, model: type, start: Callable[..., Report]) -> Respo
     name = _required(name, fields)
     g.ignored = parsing.unknown_fields(fields, model)
     signal = parsing.read_signal(fields, model)
-    report = start(name, signal)
+    with parts().calling.slot():
+        report = start(name, signal)
     if signal.dry_run or not signal.wait:
         return answers.applied(report)
     return _shown(name, report.rollout.id, signal.wait)
@@ -60,7 +61,7 @@ def _start(name: str | None, model: type, start: Callable[..., Report]) -> Respo
 
 def _shown(name: str, rollout_id: str | None, seconds: float) -> Response:
     """Answer with a rollout when it has ended, or after so many seconds; at once when too many requests wait."""
-    with parts().waiting.slot(seconds) as granted:
+    with parts().waiting.slot(seconds) as granted, parts().calling.slot(granted):
         report = parts().deployer.show(name, rollout_id, granted)
     if seconds and not granted and report.rollout.phase is Phase.PROGRESSING:
         return answers.too_many_waiting(report)

@@ -57,7 +57,9 @@ def redeploy(token: str) -> Response:
     outcomes, refusals = [], []
     for name in parts().deployer.configured():
         try:
-            if report := parts().deployer.deploy_pushed(name, push.reference, push.cause):
+            with parts().calling.slot():
+                report = parts().deployer.deploy_pushed(name, push.reference, push.cause)
+            if report:
                 rollout_id = report.rollout.id
                 outcomes.append(_outcome(name, "deploying", f"deploying, id {rollout_id}", rollout_id))
         except DuplicateWebhook:

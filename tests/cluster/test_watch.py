@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cluster.api import Cluster
+from cluster.snapshot import owner_uid
 from cluster.watch import Watches
 from tests.conftest import deployment
 from tests.rollout.helpers import (
@@ -117,3 +118,40 @@ def test_trouble_is_over_when_everything_is_known_again(admin, cluster):
         wait_for(lambda: view.trouble)
         wait_for(lambda: view.snapshot([]))
         assert view.trouble is None
+
+
+def kept(view):
+    """Return the uids of all objects that are kept, by kind."""
+    things = view._watched._store._things
+    return {kind: sorted(uid for each in things[kind].values() for uid in each) for kind in things}
+
+
+def uids(cluster, name):
+    """Return the uids of a Deployment, its ReplicaSets and its pods, by kind."""
+    replicasets = cluster.replica_sets(name)
+    above = {each["metadata"]["uid"] for each in replicasets}
+    pods = [each for each in cluster._admin.list("pods", cluster.namespace) if owner_uid(each) in above]
+    things = {"deployments": [cluster.get(name)], "replicasets": replicasets, "pods": pods}
+    return {kind: sorted(each["metadata"]["uid"] for each in found) for kind, found in things.items()}
+
+
+def test_nothing_is_kept_that_has_no_followed_owner(admin, cluster):
+    for name in ("web", "other", "web-2"):
+        cluster.create(deployment(name))
+    for name in ("web", "other", "web-2"):
+        cluster.simulation.wait_for(lambda name=name: cluster.get(name)["status"].get("availableReplicas"))
+    watches = Watches(Cluster(str(admin.kubeconfig)))
+    with watches.of(cluster.namespace, "web") as view:
+        wait_for(lambda: view.snapshot([]))
+        assert kept(view) == uids(cluster, "web")
+        # What comes later is dropped too, and what belongs to the followed Deployment is not.
+        for name in ("other", "web"):
+            cluster.patch(
+                {"spec": {"template": {"spec": {"containers": [{"name": "web", "image": "acme/web:2"}]}}}}, name
+            )
+            cluster.simulation.wait_for(lambda name=name: len(uids(cluster, name)["replicasets"]) == 2)
+        wait_for(lambda: kept(view) == uids(cluster, "web"))
+        with watches.of(cluster.namespace, "other") as another:
+            wait_for(lambda: another.snapshot([]))
+            wait_for(lambda: len(another.snapshot([]).pods) == len(uids(cluster, "other")["pods"]))
+            assert len(view.snapshot([]).replicasets) == len(another.snapshot([]).replicasets) == 2
