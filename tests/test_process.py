@@ -1,17 +1,22 @@
 """The process under uWSGI: how it starts and ends, and that no client can stop it."""
 
 import http.client
+import itertools
 import json
+import select
+import signal
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ConfiguredService
 from tests.service import PASSWORD, Service, read_to_end, wait_for
+from web.receiving import MAX_RECEIVING_REQUESTS
 
 PW = json.dumps({"pw": PASSWORD})
 
@@ -97,7 +102,7 @@ def test_sigterm_lets_a_request_in_flight_finish(own, cluster):
 
 def test_sigterm_ends_all_processes(own):
     own.signal()
-    assert len(processes(own)) == 2
+    assert len(processes(own)) == 3  # The master, the router and the worker.
     assert own.stop() == 0
     wait_for(lambda: processes(own) == [])
 
@@ -138,6 +143,121 @@ def test_unfinished_requests_hold_no_thread_for_long(service):
         began = time.monotonic()
         assert service.signal().status == 200
         assert time.monotonic() - began < 5
+
+
+def body_head(length=100):
+    return head(Content_Length=str(length))
+
+
+SLOW = {
+    "headers": [b"POST /deployment HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "],
+    "bodies": [body_head()],
+    "both": [b"POST /deployment HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ", body_head()],
+}
+
+
+@contextmanager
+def dripping(service, beginnings, connections=256):
+    """Hold connections that have begun a request, and send a byte on each of them every 2 s."""
+    ended = threading.Event()
+
+    def drip(senders):
+        while not ended.wait(2):
+            for sender in senders:
+                with suppress(OSError):  # The service has cut it off.
+                    sender.sendall(b"x")
+
+    with ExitStack() as stack:
+        senders = [stack.enter_context(service.connect()) for _ in range(connections)]
+        for sender, beginning in zip(senders, itertools.cycle(beginnings)):
+            sender.sendall(beginning)
+        thread = threading.Thread(target=drip, args=[senders])
+        thread.start()
+        try:
+            yield senders
+        finally:
+            ended.set()
+            thread.join()
+
+
+@pytest.mark.parametrize("beginnings", SLOW.values(), ids=SLOW)
+def test_slow_senders_hold_up_nothing(service, beginnings):
+    with dripping(service, beginnings):
+        time.sleep(1)  # While so many connect, the kernel may let the next one wait for 1 s.
+        until = time.monotonic() + 9
+        while time.monotonic() < until:
+            began = time.monotonic()
+            assert service.get("/healthz").status == 200
+            assert time.monotonic() - began < 1
+            began = time.monotonic()
+            assert service.signal().status == 200
+            assert time.monotonic() - began < 2
+            time.sleep(0.2)
+
+
+def test_a_body_must_arrive_within_ten_seconds(service):
+    with dripping(service, [body_head()], 1) as [sender]:
+        began = time.monotonic()
+        answer = read_to_end(sender)
+        assert 9 < time.monotonic() - began < 13
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert answer.endswith(b"the body takes too long to arrive; send it in one piece, at once\n")
+
+
+def test_a_silent_sender_is_told_so(service):
+    with service.connect() as sender:
+        sender.sendall(body_head() + b"{")
+        assert read_to_end(sender).startswith(b"HTTP/1.1 408 ")
+
+
+def test_one_more_body_cuts_off_the_one_that_began_first(service):
+    with ExitStack() as stack:
+        senders = []
+        for _ in range(MAX_RECEIVING_REQUESTS):
+            senders.append(stack.enter_context(service.connect()))
+            senders[-1].sendall(body_head() + b"{")
+            time.sleep(0.01)
+        time.sleep(0.2)
+        assert service.signal().status == 200
+        first, second, *_ = senders
+        assert read_to_end(first).startswith(b"HTTP/1.1 408 ")
+        assert not select.select([second], [], [], 0.2)[0]
+
+
+@pytest.mark.parametrize("path", ["/deployment", "/dockerhub/wrong", "/nothing", "/healthz"])
+def test_a_large_body_gets_its_answer(service, path):
+    status = {"/deployment": 413, "/dockerhub/wrong": 403, "/nothing": 404, "/healthz": 405}[path]
+    for _ in range(5):
+        assert service.post(path, b"x" * 20_000_000).status == status
+
+
+@pytest.mark.parametrize("wait", [0, 0.5], ids=["at once", "in pieces"])
+def test_a_body_in_two_pieces_is_read(service, wait):
+    with service.connect() as sender:
+        sender.sendall(head(Content_Length=str(len(PW))) + PW[:5].encode())
+        time.sleep(wait)
+        sender.sendall(PW[5:].encode())
+        assert read_to_end(sender).startswith(b"HTTP/1.1 200 ")
+
+
+def test_sigterm_lets_bodies_in_flight_arrive(own):
+    with ExitStack() as stack:
+        senders = [stack.enter_context(own.connect()) for _ in range(20)]
+        for sender in senders:
+            sender.sendall(head(Content_Length=str(len(PW))) + PW[:5].encode())
+        time.sleep(0.5)
+        own.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        for sender in senders:
+            sender.sendall(PW[5:].encode())
+        assert {read_to_end(sender)[:12] for sender in senders} == {b"HTTP/1.1 200"}
+    assert own.ended(30) == 0
+
+
+def test_three_hundred_requests_at_once_all_get_an_answer(service):
+    with ThreadPoolExecutor(300) as pool:
+        answers = list(pool.map(lambda _: service.post(body={"pw": "wrong"}).status, range(300)))
+    assert set(answers) == {403}
 
 
 @pytest.mark.parametrize("size", [8 * 1024, 30 * 1024])
