@@ -80,9 +80,10 @@ def encoded(body: object) -> bytes | None:
 class Service(Asker):
     """Run the service in a process of its own; a context manager that ends it."""
 
-    host = "127.0.0.1"
-
-    def __init__(self, environ: Mapping[str, str], port: int | None = None, log_file: Path | None = None) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], port: int | None = None, log_file: Path | None = None, host: str = "127.0.0.1"
+    ) -> None:
+        self.host = host
         self.environ, self.port, self._log_file = dict(environ), port or free_port(), log_file or Path(os.devnull)
         self.lines: list[str] = []
         self.process: subprocess.Popen | None = None

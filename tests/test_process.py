@@ -115,6 +115,14 @@ def test_a_killed_service_starts_again_on_the_same_port(own):
     assert own.signal().status == 200
 
 
+def test_it_serves_ipv6(tmp_path):
+    with ConfiguredService(tmp_path, KUBECONFIG=str(tmp_path / "nothing"), host="[::1]") as service:
+        service.reset("default")
+        assert service.url.startswith("http://[::1]:")
+        assert service.get("/healthz").status == 200
+        assert service.post(body={"pw": "wrong"}).status == 403
+
+
 # What clients can't do
 
 
