@@ -6,6 +6,7 @@ import json
 import select
 import signal
 import socket
+import struct
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -361,3 +362,73 @@ def test_no_request_can_write_a_line_of_its_own_into_the_log(service):
     service.ask("GET", '/"}%0a{"message":"forged', headers={"User-Agent": '"}\t{"x": 1', "X-Request-ID": "seen-1"})
     wait_for(lambda: [line for line in service.log if line.get("request_id") == "seen-1" and "status" in line])
     assert not [line for line in service.lines if line.startswith('{"message":"forged')]
+
+
+SECRETS = {"path": "dockerhub-token-f3a1", "header": "header-token-9c2e", "body": "body-password-77d0"}
+SECRET_LINE = f"POST /dockerhub/{SECRETS['path']}?token={SECRETS['path']} HTTP/1.1\r\n".encode()
+SECRET_HEADERS = (
+    f"Host: {SECRETS['header']}\r\nAuthorization: Bearer {SECRETS['header']}\r\nX-Request-ID: {SECRETS['header']}!\r\n"
+).encode()
+SECRET_BODY = json.dumps({"pw": SECRETS["body"]}).encode()
+
+
+def secret(*more):
+    return SECRET_LINE + SECRET_HEADERS + b"".join(more)
+
+
+LEAKY = {
+    "path cut off": SECRET_LINE[:60],
+    "headers cut off": secret(),
+    "body cut off": secret(b"Content-Length: 100\r\n\r\n", SECRET_BODY),
+    "body too long": secret(b"Content-Length: 200000\r\n\r\n", SECRET_BODY * 5_000),
+    "body longer than its length": secret(b"Content-Length: 5\r\n\r\n", SECRET_BODY),
+    "body not JSON": secret(b"Content-Length: 27\r\n\r\n", SECRET_BODY[:27]),
+    "chunked": secret(b"Transfer-Encoding: chunked\r\n\r\n20\r\n", SECRET_BODY),
+    "headers over the buffer": secret(b"X: " + SECRETS["header"].encode() * 2_500 + b"\r\n\r\n"),
+    "headers over the router's buffer": secret(b"X: " + SECRETS["header"].encode() * 5_000 + b"\r\n\r\n"),
+    "path over the buffer": SECRET_LINE.replace(b"?", b"/x" * 20_000 + b"?") + b"\r\n",
+    "no protocol": SECRET_LINE.replace(b" HTTP/1.1", b"") + b"\r\n",
+    "no method": SECRET_LINE[5:] + SECRET_HEADERS + b"\r\n",
+    "header without a colon": secret(SECRETS["header"].encode() + b"\r\n\r\n"),
+    "host too long": secret(b"Host: " + SECRETS["header"].encode() * 20 + b"\r\n\r\n"),
+    "path with a slip": secret(b"Content-Length: 0\r\n\r\n").replace(b"/dockerhub/", b"/DockerHub//"),
+    "broken escape": secret(b"Content-Length: 0\r\n\r\n").replace(b"/dockerhub/", b"/dockerhub/%zz%"),
+    "not UTF-8": secret(b"Content-Length: 0\r\n\r\n").replace(b"/dockerhub/", b"/dockerhub/\xff%ff"),
+}
+
+
+@pytest.mark.parametrize("end", ["half", "whole", "reset"])
+def test_no_secret_of_a_broken_request_is_in_the_log(service, end):
+    for sent in LEAKY.values():
+        with service.connect() as sender:
+            with suppress(OSError):  # The service may have closed the connection by then.
+                sender.sendall(sent)
+                if end == "half":
+                    sender.shutdown(socket.SHUT_WR)
+                    read_to_end(sender)
+            if end == "reset":
+                # At once, or while the service answers.
+                sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    time.sleep(1)
+    answer = service.get("/nothing", X_Request_ID="after-all-of-them")
+    service.logged(answer)
+    assert [line for line in service.lines for each in SECRETS.values() if each in line] == []
+
+
+def test_no_secret_of_a_slow_request_is_in_the_log(service):
+    beginnings = [sent for name, sent in LEAKY.items() if "cut off" in name]
+    with dripping(service, beginnings, len(beginnings)) as senders:
+        assert read_to_end(senders[-1]).startswith(b"HTTP/1.1 408 ")
+    assert [line for line in service.lines for each in SECRETS.values() if each in line] == []
+
+
+def test_a_broken_connection_can_not_write_into_the_log(own):
+    forged = b'{"message": "forged"}'
+    request = b"GET /healthz HTTP/1.1\r\nHost: x\n" + forged + b"\n\r\n\r\n"
+    for _ in range(200):
+        with own.connect() as sender:
+            sender.sendall(request)
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert own.get("/healthz").status == 200
+    assert own.stop() == 0
+    assert [line for line in own.lines if "forged" in line] == []
