@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import socket
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,13 +19,17 @@ from rollout.monitor import Monitor
 from settings import Settings
 from web import answers, probes, routes, webhooks
 from web.parts import EXTENSION, Calling, Parts, Waiting
+from web.receiving import Receiver
 
 _M_ARENA_MAX = -8
+# The kernel lowers it to its own limit, net.core.somaxconn; uWSGI's option `listen` would end uWSGI there.
+_MAX_QUEUED_REQUESTS = 4096
 
 
 def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     """Make the application from environment variables. Raises ValueError, which names every bad one."""
     _share_one_arena()
+    _lengthen_queue()
     logs.configure()
     settings = Settings.from_environ(environ)
     passwords = Passwords(settings.passwords_dir)
@@ -50,6 +55,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     app.extensions[EXTENSION] = Parts(deployer, access, metrics, Waiting(), Calling())
     for module in (answers, routes, webhooks, probes):
         app.register_blueprint(module.blueprint)
+    app.before_request(Receiver().receive)  # After the blueprints: the answer of a refusal needs what they prepare.
     threading.Thread(target=monitor.resume, args=(deployer.loadable,), name="resume", daemon=True).start()
     return app
 
@@ -59,3 +65,14 @@ def _share_one_arena() -> None:
     # thread at a time. https://man7.org/linux/man-pages/man3/mallopt.3.html
     with suppress(AttributeError):  # Other C libraries don't have this function.
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+
+
+def _lengthen_queue() -> None:
+    # Between uWSGI's router and the threads: the router drops a request that finds this queue full.
+    with suppress(ImportError):  # Without uWSGI there is no router.
+        import uwsgi
+
+        for number in uwsgi.sockets:
+            queue = socket.socket(fileno=number)
+            queue.listen(_MAX_QUEUED_REQUESTS)
+            queue.detach()

@@ -49,6 +49,13 @@ class NotFound(Refusal):  # The deployment isn't configured or isn't in the clus
     status, reason = 404, "NotFound"
 
 
+class RequestTimeout(Refusal):  # The body takes too long to arrive.
+    status, reason = 408, "RequestTimeout"
+
+    def __init__(self) -> None:
+        super().__init__("the body takes too long to arrive; send it in one piece, at once")
+
+
 class Conflict(Refusal):  # The present state of the Deployment doesn't allow the change.
     status, reason = 409, "Conflict"
 

@@ -325,8 +325,8 @@ class Configured(Asker):
 class ConfiguredService(Service, Configured):
     """The service under uWSGI, with directories to write to."""
 
-    def __init__(self, folder: Path, **environ: str) -> None:
-        super().__init__(_environ(self, folder) | environ)
+    def __init__(self, folder: Path, host: str = "127.0.0.1", **environ: str) -> None:
+        super().__init__(_environ(self, folder) | environ, host=host)
 
 
 class InProcess(Configured):

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -79,7 +80,10 @@ def encoded(body: object) -> bytes | None:
 class Service(Asker):
     """Run the service in a process of its own; a context manager that ends it."""
 
-    def __init__(self, environ: Mapping[str, str], port: int | None = None, log_file: Path | None = None) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], port: int | None = None, log_file: Path | None = None, host: str = "127.0.0.1"
+    ) -> None:
+        self.host = host
         self.environ, self.port, self._log_file = dict(environ), port or free_port(), log_file or Path(os.devnull)
         self.lines: list[str] = []
         self.process: subprocess.Popen | None = None
@@ -87,7 +91,7 @@ class Service(Asker):
     @property
     def url(self) -> str:
         """Where it is served."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def log(self) -> list[dict]:
@@ -109,9 +113,11 @@ class Service(Asker):
     def begin(self) -> None:
         """Start the process, and don't wait for it to serve."""
         ini = (ROOT / "uwsgi.ini").read_text()
-        ini, found = re.subn(r"(?m)^http-socket = .*$", f"http-socket = 127.0.0.1:{self.port}", ini)
-        if found != 1:
-            raise ValueError("uwsgi.ini must have exactly one http-socket line")
+        self._folder = tempfile.TemporaryDirectory(prefix="auto-deployer-")
+        for option, value in (("http", f"{self.host}:{self.port}"), ("socket", f"{self._folder.name}/socket")):
+            ini, found = re.subn(rf"(?m)^{option} = .*$", f"{option} = {value}", ini)
+            if not found:
+                raise ValueError(f"uwsgi.ini must have a line for {option}")
         # The interpreter's own folder first: uWSGI finds Python's packages by the `python` on the PATH.
         bin_folder = str(Path(sys.executable).parent)
         path = os.pathsep.join([bin_folder, os.environ.get("PATH", os.defpath)])
@@ -164,10 +170,11 @@ class Service(Asker):
         finally:
             self._reader.join(timeout)
             self.process.stdout.close()
+            self._folder.cleanup()
 
     def ask(self, method: str, path: str, body: object = None, headers: Mapping | None = None) -> Answer:
         """Send one request, on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=40)
+        connection = http.client.HTTPConnection(self.host.strip("[]"), self.port, timeout=40)
         try:
             connection.request(method, path, encoded(body), dict(headers or {}))
             response = connection.getresponse()
@@ -177,7 +184,7 @@ class Service(Asker):
 
     def connect(self) -> socket.socket:
         """Open a connection, to send what no client would."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=40)
+        return socket.create_connection((self.host.strip("[]"), self.port), timeout=40)
 
     def raw(self, sent: bytes) -> bytes:
         """Send these bytes, and return all that comes back until the connection ends."""

@@ -10,7 +10,11 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from web.parts import MAX_WAITING_REQUESTS
+from web.receiving import MAX_RECEIVING_REQUESTS
+
 ROOT = Path(__file__).resolve().parent.parent
+CONDITIONS = ("if-exists", "if-not-exists")
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
@@ -61,20 +65,45 @@ def uwsgi_options() -> list[tuple[str, str]]:
 
 def test_uwsgi_options():
     options = uwsgi_options()
-    assert len(dict(options)) == len(options), "an option stands there twice"
+    # Where there is no IPv6, another address; and a hook has two steps.
+    several = {"endif", "http", "hook-as-gateway"}
+    once = [name for name, _ in options if name not in several]
+    assert len(set(once)) == len(once), "an option stands there twice"
+    # A socket for the router alone, which no other user of the machine can connect to: its protocol can run code.
     assert [option for option in options if "socket" in option[0] and option[0] != "socket-timeout"] == [
-        ("http-socket", ":8080")
+        ("socket", "/tmp/auto-deployer.sock"),
+        ("chmod-socket", "600"),
     ]
     forbidden = {
         "harakiri": "it kills the threads that follow rollouts",
         "max-requests": "it does so too, sooner or later",
         "die-on-term": "it drops requests in flight",
         "py-call-osafterfork": "it ends Python 3.13",
+        "http-socket": "slow headers hold all its threads",
         "http11-socket": "idle connections hold all its threads",
+        "post-buffering": "slow bodies hold all its threads",
     }
     assert not {name: why for name, why in forbidden.items() if name in dict(options)}
     # The service is started in the folder of app.py, wherever that is.
-    assert not [value for _, value in options if value.startswith("/")]
+    assert not [value for name, value in options if value.startswith("/") and name not in {"socket", *CONDITIONS}]
+
+
+def test_it_listens_on_ipv6_where_the_kernel_has_it():
+    options = uwsgi_options()
+    begin = options.index(("if-exists", "/proc/net/if_inet6"))
+    assert options[begin : begin + 6] == [
+        ("if-exists", "/proc/net/if_inet6"),
+        ("http", "[::]:8080"),
+        ("endif", ""),
+        ("if-not-exists", "/proc/net/if_inet6"),
+        ("http", ":8080"),
+        ("endif", ""),
+    ]
+
+
+def test_all_threads_are_never_taken():
+    # What waits for a verdict and what receives a body, together, leave threads for signals and probes.
+    assert int(dict(uwsgi_options())["threads"]) >= MAX_RECEIVING_REQUESTS + MAX_WAITING_REQUESTS + 16
 
 
 @pytest.fixture(params=WORKFLOWS, ids=lambda path: path.stem)

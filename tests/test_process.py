@@ -1,17 +1,23 @@
 """The process under uWSGI: how it starts and ends, and that no client can stop it."""
 
 import http.client
+import itertools
 import json
+import select
+import signal
 import socket
+import struct
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ConfiguredService
 from tests.service import PASSWORD, Service, read_to_end, wait_for
+from web.receiving import MAX_RECEIVING_REQUESTS
 
 PW = json.dumps({"pw": PASSWORD})
 
@@ -97,7 +103,7 @@ def test_sigterm_lets_a_request_in_flight_finish(own, cluster):
 
 def test_sigterm_ends_all_processes(own):
     own.signal()
-    assert len(processes(own)) == 2
+    assert len(processes(own)) == 3  # The master, the router and the worker.
     assert own.stop() == 0
     wait_for(lambda: processes(own) == [])
 
@@ -108,6 +114,14 @@ def test_a_killed_service_starts_again_on_the_same_port(own):
     wait_for(lambda: processes(own) == [])
     own.start()
     assert own.signal().status == 200
+
+
+def test_it_serves_ipv6(tmp_path):
+    with ConfiguredService(tmp_path, KUBECONFIG=str(tmp_path / "nothing"), host="[::1]") as service:
+        service.reset("default")
+        assert service.url.startswith("http://[::1]:")
+        assert service.get("/healthz").status == 200
+        assert service.post(body={"pw": "wrong"}).status == 403
 
 
 # What clients can't do
@@ -138,6 +152,121 @@ def test_unfinished_requests_hold_no_thread_for_long(service):
         began = time.monotonic()
         assert service.signal().status == 200
         assert time.monotonic() - began < 5
+
+
+def body_head(length=100):
+    return head(Content_Length=str(length))
+
+
+SLOW = {
+    "headers": [b"POST /deployment HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "],
+    "bodies": [body_head()],
+    "both": [b"POST /deployment HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ", body_head()],
+}
+
+
+@contextmanager
+def dripping(service, beginnings, connections=256):
+    """Hold connections that have begun a request, and send a byte on each of them every 2 s."""
+    ended = threading.Event()
+
+    def drip(senders):
+        while not ended.wait(2):
+            for sender in senders:
+                with suppress(OSError):  # The service has cut it off.
+                    sender.sendall(b"x")
+
+    with ExitStack() as stack:
+        senders = [stack.enter_context(service.connect()) for _ in range(connections)]
+        for sender, beginning in zip(senders, itertools.cycle(beginnings)):
+            sender.sendall(beginning)
+        thread = threading.Thread(target=drip, args=[senders])
+        thread.start()
+        try:
+            yield senders
+        finally:
+            ended.set()
+            thread.join()
+
+
+@pytest.mark.parametrize("beginnings", SLOW.values(), ids=SLOW)
+def test_slow_senders_hold_up_nothing(service, beginnings):
+    with dripping(service, beginnings):
+        time.sleep(1)  # While so many connect, the kernel may let the next one wait for 1 s.
+        until = time.monotonic() + 9
+        while time.monotonic() < until:
+            began = time.monotonic()
+            assert service.get("/healthz").status == 200
+            assert time.monotonic() - began < 1
+            began = time.monotonic()
+            assert service.signal().status == 200
+            assert time.monotonic() - began < 2
+            time.sleep(0.2)
+
+
+def test_a_body_must_arrive_within_ten_seconds(service):
+    with dripping(service, [body_head()], 1) as [sender]:
+        began = time.monotonic()
+        answer = read_to_end(sender)
+        assert 9 < time.monotonic() - began < 13
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert answer.endswith(b"the body takes too long to arrive; send it in one piece, at once\n")
+
+
+def test_a_silent_sender_is_told_so(service):
+    with service.connect() as sender:
+        sender.sendall(body_head() + b"{")
+        assert read_to_end(sender).startswith(b"HTTP/1.1 408 ")
+
+
+def test_one_more_body_cuts_off_the_one_that_began_first(service):
+    with ExitStack() as stack:
+        senders = []
+        for _ in range(MAX_RECEIVING_REQUESTS):
+            senders.append(stack.enter_context(service.connect()))
+            senders[-1].sendall(body_head() + b"{")
+            time.sleep(0.01)
+        time.sleep(0.2)
+        assert service.signal().status == 200
+        first, second, *_ = senders
+        assert read_to_end(first).startswith(b"HTTP/1.1 408 ")
+        assert not select.select([second], [], [], 0.2)[0]
+
+
+@pytest.mark.parametrize("path", ["/deployment", "/dockerhub/wrong", "/nothing", "/healthz"])
+def test_a_large_body_gets_its_answer(service, path):
+    status = {"/deployment": 413, "/dockerhub/wrong": 403, "/nothing": 404, "/healthz": 405}[path]
+    for _ in range(5):
+        assert service.post(path, b"x" * 20_000_000).status == status
+
+
+@pytest.mark.parametrize("wait", [0, 0.5], ids=["at once", "in pieces"])
+def test_a_body_in_two_pieces_is_read(service, wait):
+    with service.connect() as sender:
+        sender.sendall(head(Content_Length=str(len(PW))) + PW[:5].encode())
+        time.sleep(wait)
+        sender.sendall(PW[5:].encode())
+        assert read_to_end(sender).startswith(b"HTTP/1.1 200 ")
+
+
+def test_sigterm_lets_bodies_in_flight_arrive(own):
+    with ExitStack() as stack:
+        senders = [stack.enter_context(own.connect()) for _ in range(20)]
+        for sender in senders:
+            sender.sendall(head(Content_Length=str(len(PW))) + PW[:5].encode())
+        time.sleep(0.5)
+        own.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        for sender in senders:
+            sender.sendall(PW[5:].encode())
+        assert {read_to_end(sender)[:12] for sender in senders} == {b"HTTP/1.1 200"}
+    assert own.ended(30) == 0
+
+
+def test_three_hundred_requests_at_once_all_get_an_answer(service):
+    with ThreadPoolExecutor(300) as pool:
+        answers = list(pool.map(lambda _: service.post(body={"pw": "wrong"}).status, range(300)))
+    assert set(answers) == {403}
 
 
 @pytest.mark.parametrize("size", [8 * 1024, 30 * 1024])
@@ -233,3 +362,73 @@ def test_no_request_can_write_a_line_of_its_own_into_the_log(service):
     service.ask("GET", '/"}%0a{"message":"forged', headers={"User-Agent": '"}\t{"x": 1', "X-Request-ID": "seen-1"})
     wait_for(lambda: [line for line in service.log if line.get("request_id") == "seen-1" and "status" in line])
     assert not [line for line in service.lines if line.startswith('{"message":"forged')]
+
+
+SECRETS = {"path": "dockerhub-token-f3a1", "header": "header-token-9c2e", "body": "body-password-77d0"}
+SECRET_LINE = f"POST /dockerhub/{SECRETS['path']}?token={SECRETS['path']} HTTP/1.1\r\n".encode()
+SECRET_HEADERS = (
+    f"Host: {SECRETS['header']}\r\nAuthorization: Bearer {SECRETS['header']}\r\nX-Request-ID: {SECRETS['header']}!\r\n"
+).encode()
+SECRET_BODY = json.dumps({"pw": SECRETS["body"]}).encode()
+
+
+def secret(*more):
+    return SECRET_LINE + SECRET_HEADERS + b"".join(more)
+
+
+LEAKY = {
+    "path cut off": SECRET_LINE[:60],
+    "headers cut off": secret(),
+    "body cut off": secret(b"Content-Length: 100\r\n\r\n", SECRET_BODY),
+    "body too long": secret(b"Content-Length: 200000\r\n\r\n", SECRET_BODY * 5_000),
+    "body longer than its length": secret(b"Content-Length: 5\r\n\r\n", SECRET_BODY),
+    "body not JSON": secret(b"Content-Length: 27\r\n\r\n", SECRET_BODY[:27]),
+    "chunked": secret(b"Transfer-Encoding: chunked\r\n\r\n20\r\n", SECRET_BODY),
+    "headers over the buffer": secret(b"X: " + SECRETS["header"].encode() * 2_500 + b"\r\n\r\n"),
+    "headers over the router's buffer": secret(b"X: " + SECRETS["header"].encode() * 5_000 + b"\r\n\r\n"),
+    "path over the buffer": SECRET_LINE.replace(b"?", b"/x" * 20_000 + b"?") + b"\r\n",
+    "no protocol": SECRET_LINE.replace(b" HTTP/1.1", b"") + b"\r\n",
+    "no method": SECRET_LINE[5:] + SECRET_HEADERS + b"\r\n",
+    "header without a colon": secret(SECRETS["header"].encode() + b"\r\n\r\n"),
+    "host too long": secret(b"Host: " + SECRETS["header"].encode() * 20 + b"\r\n\r\n"),
+    "path with a slip": secret(b"Content-Length: 0\r\n\r\n").replace(b"/dockerhub/", b"/DockerHub//"),
+    "broken escape": secret(b"Content-Length: 0\r\n\r\n").replace(b"/dockerhub/", b"/dockerhub/%zz%"),
+    "not UTF-8": secret(b"Content-Length: 0\r\n\r\n").replace(b"/dockerhub/", b"/dockerhub/\xff%ff"),
+}
+
+
+@pytest.mark.parametrize("end", ["half", "whole", "reset"])
+def test_no_secret_of_a_broken_request_is_in_the_log(service, end):
+    for sent in LEAKY.values():
+        with service.connect() as sender:
+            with suppress(OSError):  # The service may have closed the connection by then.
+                sender.sendall(sent)
+                if end == "half":
+                    sender.shutdown(socket.SHUT_WR)
+                    read_to_end(sender)
+            if end == "reset":
+                # At once, or while the service answers.
+                sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    time.sleep(1)
+    answer = service.get("/nothing", X_Request_ID="after-all-of-them")
+    service.logged(answer)
+    assert [line for line in service.lines for each in SECRETS.values() if each in line] == []
+
+
+def test_no_secret_of_a_slow_request_is_in_the_log(service):
+    beginnings = [sent for name, sent in LEAKY.items() if "cut off" in name]
+    with dripping(service, beginnings, len(beginnings)) as senders:
+        assert read_to_end(senders[-1]).startswith(b"HTTP/1.1 408 ")
+    assert [line for line in service.lines for each in SECRETS.values() if each in line] == []
+
+
+def test_a_broken_connection_can_not_write_into_the_log(own):
+    forged = b'{"message": "forged"}'
+    request = b"GET /healthz HTTP/1.1\r\nHost: x\n" + forged + b"\n\r\n\r\n"
+    for _ in range(200):
+        with own.connect() as sender:
+            sender.sendall(request)
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert own.get("/healthz").status == 200
+    assert own.stop() == 0
+    assert [line for line in own.lines if "forged" in line] == []

@@ -16,7 +16,8 @@ from web import parsing
 
 # The key of `app.extensions`: https://flask.palletsprojects.com/en/stable/extensiondev/#the-extension-class-and-initialization
 EXTENSION = "auto-deployer"
-# Half of uwsgi.ini's threads: a waiting request holds one, and the other half must be free for signals and probes.
+# A third of uwsgi.ini's threads. A waiting request holds one; a half is for bodies that arrive, and the rest is always
+# free for signals and probes.
 MAX_WAITING_REQUESTS = 32
 # So many others may ask the cluster at a time. With those that wait for an issuer's keys, they leave threads to probes.
 MAX_CALLING_REQUESTS = 20
