@@ -155,7 +155,8 @@ class Aftermath:
         record = follower.record
         if record.notified:
             return
-        if self._notifier.send(*as_message(record), failed=record.rollout.phase is Phase.FAILED):
+        failed = record.rollout.phase is Phase.FAILED
+        if self._notifier.send(*as_message(record), failed, may_go_on=lambda: self._keep_claim(follower)):
             self._write(follower, lambda records: records.get(record.rollout.id, record).replace(notified=True))
 
     def claim_notification(self, follower: Follower) -> bool:
@@ -165,14 +166,28 @@ class Aftermath:
             return False
         free_at = claimed_at + timedelta(seconds=MAX_NOTIFYING_SECONDS)
         time.sleep(max(0, (free_at - datetime.now(UTC)).total_seconds()))
+        return self._claim(follower)
+
+    def _keep_claim(self, follower: Follower) -> bool:
+        """Renew the claim long before it expires, since a URL may be tried for longer; return False if it is lost."""
+        age = datetime.now(UTC) - follower.record.claimed_at
+        return age.total_seconds() < MAX_NOTIFYING_SECONDS / 3 or self._claim(follower, follower.record)
+
+    def _claim(self, follower: Follower, otherwise: Record | None = None) -> bool:
+        """Claim the message from now on; return False if another process has it. Unrecorded, `otherwise` counts."""
+        claimed_at, now = follower.record.claimed_at, datetime.now(UTC)
 
         def decide(records: Records) -> Record | None:
-            known = records.get(follower.record.rollout.id)
-            if known is None or known.notified or known.claimed_at != claimed_at:
+            known = records.get(follower.record.rollout.id, otherwise)
+            # It is ours already where the API server took our claim and its answer was lost.
+            if known is None or known.notified or known.claimed_at not in (claimed_at, now):
                 return None
-            return known.replace(claimed_at=datetime.now(UTC))
+            return known.replace(claimed_at=now)
 
-        return self._write(follower, decide)
+        is_ours = self._write(follower, decide)
+        if is_ours:
+            follower.publish(follower.record.replace(claimed_at=now))
+        return is_ours
 
     def _ended(self, record: Record, verdict: Verdict, snapshot: Snapshot) -> tuple[Record, dict[str, str]]:
         """Return the record with its verdict and diagnosis, and the digests that the pods run."""

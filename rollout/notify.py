@@ -2,6 +2,7 @@
 
 import logging
 import socket
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -33,22 +34,27 @@ class Notifier:
         """Whether there is a file of URLs."""
         return self._urls_file is not None
 
-    def send(self, title: str, text: str, failed: bool) -> bool:
+    def send(self, title: str, text: str, failed: bool, may_go_on: Callable[[], bool] = lambda: True) -> bool:
         """Send a message to every URL, again after a while where that fails; return whether any URL took it.
 
-        One URL of several that never works is only logged: the others don't get the message again for it.
+        One URL of several that never works is only logged: the others don't get the message again for it. Stops when
+        `may_go_on`, which is asked before each attempt, returns False.
         """
         try:
-            left = urls = list(_urls(self._urls_file.read_text()).values())
+            urls = list(_urls(self._urls_file.read_text()).values())
         except (OSError, UnicodeDecodeError) as error:
             log.error(_CANNOT_BE_READ, type(error).__name__)
             return False
         apprise = _apprise()
         kind = apprise.NotifyType.FAILURE if failed else apprise.NotifyType.SUCCESS
-        backoff = Backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
+        left, backoff = list(urls), Backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
         for attempt in range(1, MAX_ATTEMPTS + 1):
             # One by one: a URL that has the message doesn't get it again.
-            left = [url for url in left if not _delivered(apprise, url, title, text, kind)]
+            for url in tuple(left):
+                if not may_go_on():
+                    return False
+                if _delivered(apprise, url, title, text, kind):
+                    left.remove(url)
             if not left:
                 return True
             if attempt < MAX_ATTEMPTS:

@@ -1,6 +1,7 @@
 """What comes after a verdict while the API server or another replica gets in the way."""
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -20,6 +21,7 @@ from tests.rollout.helpers import (
     set_image,
     wait_for_records,
 )
+from tests.service import wait_for
 
 pytestmark = pytest.mark.simulated_only
 
@@ -120,3 +122,32 @@ def test_a_message_that_is_a_day_late_is_not_sent(quiet, replicas, cluster, chat
         "image acme/web:2",
         "image acme/web:3",
     ]
+
+
+def test_a_dead_url_and_two_replicas_make_one_message(admin, chat, cluster, tmp_path, monkeypatch):
+    """The attempts to reach the dead URL take longer than a claim lasts."""
+    for name, value in {"MAX_ATTEMPTS": 12, "MIN_PAUSE_SECONDS": 0.6, "MAX_PAUSE_SECONDS": 0.6}.items():
+        monkeypatch.setattr(f"rollout.notify.{name}", value)
+    for module in ("aftermath", "monitor"):
+        monkeypatch.setattr(f"rollout.{module}.MAX_NOTIFYING_SECONDS", 3)
+    urls = tmp_path / "urls"
+    urls.write_text(f"json://127.0.0.1:{chat.port}/\njson://127.0.0.1:1/\n")
+    clients = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        settings = {"SETTLE_SECONDS": "0", "NOTIFY_URLS_FILE": str(urls), "KUBECONFIG": str(admin.kubeconfig)}
+        clients.append(quiet_client(tmp_path / name, **settings))
+        clients[-1].reset(cluster.namespace)
+    sender, other = clients
+    assert sender.deploy().status == 200
+
+    def is_told():
+        other.show()
+        time.sleep(0.3)
+        return records(cluster)[0]["told"]
+
+    started = time.monotonic()
+    wait_for(is_told, 20)
+    assert time.monotonic() - started > 3
+    time.sleep(1)
+    assert len(chat.about(cluster.namespace)) == 1
