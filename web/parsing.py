@@ -90,7 +90,7 @@ def unknown_fields(fields: dict, model: type[BaseModel]) -> list[str]:
 
     Raises BadRequest for one that is ours but for case, dashes and underscores: `dry-run` must not deploy for real.
     """
-    unknown = sorted(fields.keys() - model.model_fields.keys() - {"pw"})
+    unknown = sorted(fields.keys() - model.model_fields.keys() - model.refused - {"pw"})
     for name in unknown:
         right = _BY_LETTERS.get(re.sub("[-_]", "", name.lower()), name)
         if right != name:
