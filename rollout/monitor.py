@@ -146,8 +146,8 @@ class Monitor:
         """Follow a rollout to its verdict, and do what comes after it."""
         if follower.is_superseded:
             # Without a look at the cluster: signals in quick succession don't queue up here.
-            superseded = Verdict(Phase.SUPERSEDED, SUPERSEDED), Snapshot(None, [], [], [])
-            self._aftermath.record_verdict(follower, *superseded)
+            nothing = Snapshot(None, [], [], [])
+            self._aftermath.record_verdict(follower, Verdict(Phase.SUPERSEDED, SUPERSEDED), nothing)
         else:
             self._watch(follower)
         self._recorder.record_at_last(follower)

@@ -66,8 +66,7 @@ class Recorder:
             return
 
         def decide(records: Records) -> Record:
-            record = follower.record
-            known = ended_as_recorded(records, record)
+            record, known = follower.record, ended_as_recorded(records, follower.record)
             if record.rollback == "done":
                 known = rolled_back(known, record.rollout.rolled_back_to)
             return known.replace(notified=known.notified or record.notified)
@@ -138,4 +137,5 @@ def ended_as_recorded(records: Records, ended: Record) -> Record:
 
 
 def rolled_back(record: Record, revision: int | None) -> Record:
+    """Return a record with its rollback done; without a revision nothing was sent."""
     return record.replace(rollback="done", rollout=record.rollout.replace(rolled_back_to=revision))
