@@ -10,21 +10,21 @@ from datetime import UTC, datetime, timedelta
 from cluster.api import Cluster
 from cluster.backoff import Backoff
 from cluster.snapshot import Snapshot
-from errors import NotFound, Refusal, TooSlow, Unreachable
+from errors import Refusal, TooSlow, Unreachable
 from manifest.annotations import rolled_back_to
-from manifest.files import Manifest
 from manifest.pod_template import running_digests
 from rollout import rollback
 from rollout.changes import changes
 from rollout.diagnosis import diagnose
 from rollout.follower import Follower
-from rollout.ledger import Decide, Ledger
+from rollout.ledger import Ledger
 from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
-from rollout.notify import Notifier, write_event
+from rollout.notify import Notifier
 from rollout.record import Record, Records, older_than, truncated
+from rollout.recorder import Recorder, ended_as_recorded, rolled_back
 from rollout.rollback import NothingToRollBackTo, SomethingNewer, Target
-from rollout.verdict import SUPERSEDED, Verdict
+from rollout.verdict import Verdict
 from rollout.wording import as_line, as_message, as_text
 from settings import Settings
 
@@ -43,19 +43,7 @@ class Aftermath:
 
     def __init__(self, cluster: Cluster, ledger: Ledger, notifier: Notifier, metrics: Metrics, settings: Settings):
         self._cluster, self._ledger, self._notifier = cluster, ledger, notifier
-        self._metrics, self._settings = metrics, settings
-
-    def record_start(self, follower: Follower) -> None:
-        """Record that a rollout has started, unless it is recorded already."""
-        record = follower.record
-
-        def decide(records: Records) -> Record | None:
-            follower.something_works = any(each.worked for each in records.values())
-            is_recorded = record.rollout.id in records or record.rollout.id in records.unreadable
-            return None if is_recorded else record
-
-        if self._write(follower, decide):
-            self._event(follower, "Deploying", f"{record.cause} ({record.rollout.id})")
+        self._metrics, self._settings, self.recorder = metrics, settings, Recorder(cluster, ledger)
 
     def record_verdict(self, follower: Follower, verdict: Verdict, snapshot: Snapshot) -> tuple[bool, Target | None]:
         """Record a verdict with its diagnosis; return whether this process did, and where to roll back to, if at all.
@@ -72,13 +60,11 @@ class Aftermath:
                 decided = known, decided[1]
                 return None
             target = self._automatic_target(ended, records, snapshot)
-            record = truncated(_compared(ended, ran, records, target))
-            if known:
-                record = known.updated(record.replace(rollout=known.rollout.updated(record.rollout)))
+            record = ended_as_recorded(records, truncated(_compared(ended, ran, records, target)))
             decided = record, target
             return record
 
-        written = self._write(follower, decide)
+        written = self.recorder.write(follower, decide)
         record, target = decided
         # The write may have arrived though its answer was lost: then it is our own verdict that is found.
         won = written or record.claimed_at == ended.claimed_at
@@ -113,31 +99,9 @@ class Aftermath:
             except Refusal as error:
                 log.error("no rollback: %s", error, extra=failed.rollout.log_fields)
                 break
-        self._write(follower, lambda records: _rolled_back(records.get(failed.rollout.id, failed), revision))
-        follower.publish(_rolled_back(failed, revision))
+        self.recorder.write(follower, lambda records: rolled_back(ended_as_recorded(records, failed), revision))
+        follower.publish(rolled_back(failed, revision))
         return live
-
-    def record_superseded(self, manifest: Manifest, live: dict, rollout_id: str) -> Rollout:
-        """Record that a newer rollout superseded this one while no process followed it; return how it ended.
-
-        Raises NotFound when it isn't recorded.
-        """
-        ended = None
-
-        def decide(records: Records) -> Record | None:
-            nonlocal ended
-            record = records.get(rollout_id)
-            if record is None or record.rollout.ended:
-                ended = record and record.rollout_as_answered
-                return None
-            now = datetime.now(UTC)
-            ended = record.rollout.replace(phase=Phase.SUPERSEDED, message=SUPERSEDED, finished_at=now)
-            return record.replace(rollout=ended, notified=True)
-
-        self._ledger.change(manifest.namespace, manifest.name, live["metadata"]["uid"], decide)
-        if ended is None:
-            raise NotFound(f"no rollout {rollout_id} of {manifest.name} is known")
-        return ended
 
     def await_rollback(self, follower: Follower) -> None:
         """Wait a while for the rollback of the replica that was first to record the verdict."""
@@ -157,7 +121,8 @@ class Aftermath:
             return
         failed = record.rollout.phase is Phase.FAILED
         if self._notifier.send(*as_message(record), failed, may_go_on=lambda: self._keep_claim(follower)):
-            self._write(follower, lambda records: records.get(record.rollout.id, record).replace(notified=True))
+            follower.publish(follower.record.replace(notified=True))
+            self.recorder.write(follower, lambda records: ended_as_recorded(records, record).replace(notified=True))
 
     def claim_notification(self, follower: Follower) -> bool:
         """Wait for the claim of another process to expire; return whether this process may now notify."""
@@ -179,12 +144,13 @@ class Aftermath:
 
         def decide(records: Records) -> Record | None:
             known = records.get(follower.record.rollout.id, otherwise)
+            known = known and ended_as_recorded(records, follower.record)
             # It is ours already where the API server took our claim and its answer was lost.
             if known is None or known.notified or known.claimed_at not in (claimed_at, now):
                 return None
             return known.replace(claimed_at=now)
 
-        is_ours = self._write(follower, decide)
+        is_ours = self.recorder.write(follower, decide)
         if is_ours:
             follower.publish(follower.record.replace(claimed_at=now))
         return is_ours
@@ -227,14 +193,7 @@ class Aftermath:
         where = f"{rollout.namespace}/{rollout.deployment}"
         log.log(level, "Deployment %s: %s", where, as_text(rollout), extra=rollout.log_fields)
         self._metrics.count(follower.manifest.stem, rollout)
-        self._event(follower, f"Rollout{rollout.phase.value.capitalize()}", as_line(rollout))
-
-    def _event(self, follower: Follower, reason: str, message: str) -> None:
-        write_event(self._cluster, follower.record.rollout, follower.uid, reason, message)
-
-    def _write(self, follower: Follower, decide: Decide) -> bool:
-        manifest = follower.manifest
-        return self._ledger.change_until_reachable(manifest.namespace, manifest.name, follower.uid, decide)
+        self.recorder.event(follower, f"Rollout{rollout.phase.value.capitalize()}", as_line(rollout))
 
 
 def _compared(ended: Record, ran: dict[str, str], records: Records, target: Target | None) -> Record:
@@ -245,7 +204,3 @@ def _compared(ended: Record, ran: dict[str, str], records: Records, target: Targ
         lines = changes(last.template, ended.template, last.digests, ran)
         rollout = rollout.replace(changes=lines, changed_since=last.rollout.revision)
     return ended.replace(rollout=rollout, rollback="pending" if target else "none")
-
-
-def _rolled_back(record: Record, revision: int | None) -> Record:
-    return record.replace(rollback="done", rollout=record.rollout.replace(rolled_back_to=revision))

@@ -4,6 +4,7 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from cluster.api import Cluster
@@ -37,6 +38,8 @@ class Follower:
         self.manifest, self.record, self.is_superseded = manifest, record, False
         # Whether an earlier rollout of the Deployment worked; what the record says, for who follows to set.
         self.something_works = False
+        # When to record its start, by time.monotonic(), and whether its end is recorded; the recorder sets both.
+        self.record_start_at, self.is_recorded = 0.0, True
         self.uid, self._generation = live["metadata"]["uid"], live["metadata"]["generation"]
         self._cluster, self._settle_seconds, self._changed = cluster, settle_seconds, threading.Condition()
         self._events: list[dict] = []
@@ -46,6 +49,11 @@ class Follower:
     def key(self) -> tuple[str, str, str]:
         """Namespace, Deployment, rollout id."""
         return self.manifest.namespace, self.manifest.name, self.record.rollout.id
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Namespace, Deployment, and the uid of the Deployment."""
+        return self.manifest.namespace, self.manifest.name, self.uid
 
     @property
     def has_ended(self) -> bool:
@@ -69,8 +77,12 @@ class Follower:
         if newer.uid == self.uid and newer._generation > self._generation:
             self.is_superseded = True
 
-    def follow(self, view: View, until: float = math.inf) -> tuple[Verdict, Snapshot]:
+    def follow(
+        self, view: View, until: float = math.inf, meanwhile: Callable[[], float] = lambda: math.inf
+    ) -> tuple[Verdict, Snapshot]:
         """Watch until there is a verdict; return it, and what it was made of.
+
+        It calls `meanwhile` now and then, which returns in how many seconds it is to be called again.
 
         With `until`, of time.monotonic(), return also at that time, or when the rollout is paused. Raises a Refusal if
         nothing could be seen by then.
@@ -93,7 +105,7 @@ class Follower:
             self.publish(record.replace(rollout=verdict.of(record.rollout)))
             if time.monotonic() >= until or (verdict.phase is Phase.PAUSED and until < math.inf):
                 return verdict, snapshot
-            self._wait_for_change(view, verdict, snapshot, until)
+            self._wait_for_change(view, verdict, snapshot, min(until, time.monotonic() + meanwhile()))
 
     def _look(self, view: View, until: float) -> Snapshot:
         """Return a snapshot that is no older than the rollout."""

@@ -42,6 +42,7 @@ class Monitor:
         self._watches, self._ledger = Watches(cluster), Ledger(cluster)
         self._notifier = Notifier(settings.notify_urls_file)
         self._aftermath = Aftermath(cluster, self._ledger, self._notifier, metrics, settings)
+        self._recorder = self._aftermath.recorder
         self._followers, self._finishing = Followers(), dict[Key, Follower]()
 
     def start(self, manifest: Manifest, live: dict, record: Record) -> Follower:
@@ -96,7 +97,7 @@ class Monitor:
         if found and rollout_id in (None, found.record.rollout.id):
             return self._finishing.get(found.key, found).wait(seconds), self.recorded(manifest)
         if asked:
-            return self._aftermath.record_superseded(manifest, live, rollout_id), self.recorded(manifest)
+            return self._recorder.record_superseded(manifest, live, rollout_id), self.recorded(manifest)
         if found is None:
             foreign = self._watch_foreign(manifest, live, records, seconds)
             if rollout_id in (None, foreign.id):
@@ -148,14 +149,20 @@ class Monitor:
 
     def _see_through(self, follower: Follower) -> None:
         """Follow a rollout to its verdict, and do what comes after it."""
-        after, manifest = self._aftermath, follower.manifest
         if follower.is_superseded:
             # Without a look at the cluster: signals in quick succession don't queue up here.
-            after.record_verdict(follower, Verdict(Phase.SUPERSEDED, SUPERSEDED), Snapshot(None, [], [], []))
-            return
+            nothing = Snapshot(None, [], [], [])
+            self._aftermath.record_verdict(follower, Verdict(Phase.SUPERSEDED, SUPERSEDED), nothing)
+        else:
+            self._watch(follower)
+        self._recorder.record_at_last(follower)
+
+    def _watch(self, follower: Follower) -> None:
+        after, manifest = self._aftermath, follower.manifest
         with self._watches.of(manifest.namespace, manifest.name) as view:
-            after.record_start(follower)
-            won, target = after.record_verdict(follower, *follower.follow(view))
+            self._recorder.record_start(follower)
+            verdict, snapshot = follower.follow(view, meanwhile=lambda: self._recorder.record_start(follower))
+            won, target = after.record_verdict(follower, verdict, snapshot)
             # While the watch is still open: the rollback goes on with it.
             if target and (live := after.roll_back(follower, target)):
                 self.start(manifest, live, new_record(live))
@@ -171,6 +178,7 @@ class Monitor:
                 self.start(follower.manifest, live, new_record(live))
             if self._aftermath.claim_notification(follower):
                 self._aftermath.notify(follower)
+            self._recorder.record_at_last(follower)
         except Exception:  # As in _run.
             log.exception("finishing a rollout failed", extra=follower.record.rollout.log_fields)
         del self._finishing[follower.key]
@@ -220,7 +228,7 @@ class Monitor:
                 continue
             if not record.rollout.ended:
                 if rollout_id != rollout_id_of(live["spec"]["template"]):
-                    self._aftermath.record_superseded(manifest, live, rollout_id)
+                    self._recorder.record_superseded(manifest, live, rollout_id)
                 continue
             age = (datetime.now(UTC) - record.rollout.finished_at).total_seconds()
             wanted = record.rollback == "pending" or (self._notifier.wanted and age < MAX_NEWS_SECONDS)

@@ -1,0 +1,141 @@
+"""Write down what is known of a followed rollout: at once where that works, and later where it doesn't.
+
+Nothing waits for a ConfigMap that can't be written: not the watching, the verdict, the rollback, or the message.
+"""
+
+import logging
+import math
+import time
+from datetime import UTC, datetime
+
+from cluster.api import Cluster
+from cluster.backoff import Backoff
+from errors import NotFound, Refusal, TooSlow, Unreachable
+from manifest.files import Manifest
+from rollout.follower import Follower
+from rollout.ledger import Decide, Ledger
+from rollout.model import Phase, Rollout
+from rollout.notify import write_event
+from rollout.record import Record, Records
+from rollout.verdict import SUPERSEDED
+
+log = logging.getLogger(__name__)
+
+# Between attempts to record the start of a rollout.
+RECORD_AGAIN_SECONDS = 10
+# Attempts to write where only the ConfigMap can't be written, and the pauses between attempts.
+MAX_ATTEMPTS = 5
+MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.1, 10
+
+
+class Recorder:
+    """Write records and Events of rollouts."""
+
+    def __init__(self, cluster: Cluster, ledger: Ledger) -> None:
+        self._cluster, self._ledger = cluster, ledger
+
+    def record_start(self, follower: Follower) -> float:
+        """Record that a rollout has started, unless it is recorded; return in how many seconds to try again.
+
+        It makes one attempt when one is due, so that watching doesn't wait for the ConfigMap.
+        """
+        record = follower.record
+        if (seconds := follower.record_start_at - time.monotonic()) > 0:
+            return seconds
+
+        def decide(records: Records) -> Record | None:
+            follower.something_works = any(each.worked for each in records.values())
+            is_recorded = record.rollout.id in records or record.rollout.id in records.unreadable
+            return None if is_recorded else record
+
+        is_first = not follower.record_start_at
+        try:
+            is_new = self._ledger.change(*follower.place, decide)
+            follower.record_start_at = math.inf
+        except Refusal as error:
+            log.warning("the start isn't recorded yet: %s", error, extra=record.rollout.log_fields)
+            follower.record_start_at = time.monotonic() + RECORD_AGAIN_SECONDS
+            is_new = is_first and decide(self._ledger.read_or_known(*follower.place[:2])) is not None
+        if is_new and is_first:
+            self.event(follower, "Deploying", f"{record.cause} ({record.rollout.id})")
+        return follower.record_start_at - time.monotonic()
+
+    def record_at_last(self, follower: Follower) -> None:
+        """Record what couldn't be recorded when it happened, for as long as it takes."""
+        if follower.is_recorded:
+            return
+
+        def decide(records: Records) -> Record:
+            record, known = follower.record, ended_as_recorded(records, follower.record)
+            if record.rollback == "done":
+                known = rolled_back(known, record.rollout.rolled_back_to)
+            return known.replace(notified=known.notified or record.notified)
+
+        self._ledger.change_until_reachable(*follower.place, decide)
+
+    def record_superseded(self, manifest: Manifest, live: dict, rollout_id: str) -> Rollout:
+        """Record that a newer rollout superseded this one while no process followed it; return how it ended.
+
+        Raises NotFound when it isn't recorded.
+        """
+        ended = None
+
+        def decide(records: Records) -> Record | None:
+            nonlocal ended
+            record = records.get(rollout_id)
+            if record is None or record.rollout.ended:
+                ended = record and record.rollout_as_answered
+                return None
+            now = datetime.now(UTC)
+            ended = record.rollout.replace(phase=Phase.SUPERSEDED, message=SUPERSEDED, finished_at=now)
+            return record.replace(rollout=ended, notified=True)
+
+        self._ledger.change(manifest.namespace, manifest.name, live["metadata"]["uid"], decide)
+        if ended is None:
+            raise NotFound(f"no rollout {rollout_id} of {manifest.name} is known")
+        return ended
+
+    def event(self, follower: Follower, reason: str, message: str) -> None:
+        """Write an Event about the Deployment of a rollout."""
+        write_event(self._cluster, follower.record.rollout, follower.uid, reason, message)
+
+    def write(self, follower: Follower, decide: Decide) -> bool:
+        """Write what `decide` makes of the records, or leave it for later; return whether there was something to write.
+
+        It waits only for an API server that can't be reached at all: then there is nothing else to do either.
+        """
+        backoff, failed = Backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS), 0
+        while True:
+            try:
+                decided = self._ledger.change(*follower.place, decide)
+                follower.is_recorded = True
+                return decided
+            except Refusal as error:
+                log.warning("the record can't be written yet: %s", error, extra=follower.record.rollout.log_fields)
+                is_reachable, may_pass = self._is_reachable(follower), isinstance(error, Unreachable)
+            failed += is_reachable
+            if is_reachable and (failed == MAX_ATTEMPTS or not may_pass):
+                follower.is_recorded = False
+                return decide(self._ledger.read_or_known(*follower.place[:2])) is not None
+            backoff.pause()
+
+    def _is_reachable(self, follower: Follower) -> bool:
+        """Tell whether the API server answers, though it doesn't write the ConfigMap."""
+        try:
+            self._cluster.read_deployment(*follower.place[:2])
+        except Refusal as error:
+            return not isinstance(error, Unreachable | TooSlow)
+        return True
+
+
+def ended_as_recorded(records: Records, ended: Record) -> Record:
+    """Return the verdict that is recorded, or else this one: it may be that it couldn't be recorded."""
+    known = records.get(ended.rollout.id)
+    if known is None or known.rollout.ended:
+        return known or ended
+    return known.updated(ended.replace(rollout=known.rollout.updated(ended.rollout)))
+
+
+def rolled_back(record: Record, revision: int | None) -> Record:
+    """Return a record with its rollback done; without a revision nothing was sent."""
+    return record.replace(rollback="done", rollout=record.rollout.replace(rolled_back_to=revision))
