@@ -35,9 +35,10 @@ class Snapshot:
         """Return the pods of a ReplicaSet; an empty list when it is None."""
         return [pod for pod in self.pods if replicaset and owner_uid(pod) == replicaset["metadata"]["uid"]]
 
-    def troubled_pods(self) -> list[dict]:
-        """Return the pods that are on a node, and not ready or restarted."""
-        on_a_node = [pod for pod in self.pods if condition(pod, "PodScheduled").get("status") == "True"]
+    def troubled_pods(self, template: dict) -> list[dict]:
+        """Return the pods of a template that are on a node, and not ready or restarted."""
+        pods = self.pods_of(self.replicaset_of(template))
+        on_a_node = [pod for pod in pods if condition(pod, "PodScheduled").get("status") == "True"]
         active = [pod for pod in on_a_node if is_active(pod)]
         return [pod for pod in active if condition(pod, "Ready").get("status") == "False" or _has_restarted(pod)]
 

@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 MAX_PODS = MAX_LOGS = 2
 
 
-def read_events(cluster: Cluster, snapshot: Snapshot) -> list[dict]:
+def read_events(cluster: Cluster, snapshot: Snapshot, template: dict) -> list[dict]:
     """Return the events about some troubled pods; none if they can't be read: the verdict doesn't need them."""
     found: list[dict] = []
-    for pod in snapshot.troubled_pods()[:MAX_PODS]:
+    for pod in snapshot.troubled_pods(template)[:MAX_PODS]:
         try:
             found += cluster.pod_events(pod["metadata"]["namespace"], pod["metadata"]["name"])
         except Refusal as error:
@@ -31,7 +31,7 @@ def read_events(cluster: Cluster, snapshot: Snapshot) -> list[dict]:
 
 def diagnose(cluster: Cluster, record: Record, snapshot: Snapshot, settings: Settings) -> tuple[PodProblem, ...]:
     """Return the problems of a failure with what the events add, and with the last log lines of crashed containers."""
-    rules = PodRules(read_events(cluster, snapshot), datetime.now(UTC), settings.settle_seconds)
+    rules = PodRules(read_events(cluster, snapshot, record.template), datetime.now(UTC), settings.settle_seconds)
     found, logs = [], 0
     for problem in problems_of(snapshot, record.template, rules, failed=True):
         lines: list[str] = []

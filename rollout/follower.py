@@ -25,7 +25,8 @@ MIN_WARNINGS_SECONDS = 5
 # For the first answer of a watch, beyond the time that a request wants to wait.
 MAX_FIRST_LOOK_SECONDS = 5
 
-_GONE = Snapshot(None, [], [], [])
+# What is known of a Deployment that is gone, or of which nothing is asked.
+GONE = Snapshot(None, [], [], [])
 
 
 class Follower:
@@ -115,7 +116,7 @@ class Follower:
                 message = f"it can't be followed: {view.trouble}"
                 self.publish(self.record.replace(rollout=self.record.rollout.replace(message=message)))
             if snapshot and self._own(snapshot.deployment) is None:
-                return _GONE  # Another Deployment of this name isn't ours.
+                return GONE  # Another Deployment of this name isn't ours.
             if snapshot and snapshot.deployment["metadata"]["generation"] >= self._generation:
                 return snapshot
             if time.monotonic() >= until + MAX_FIRST_LOOK_SECONDS:
@@ -141,9 +142,9 @@ class Follower:
     def _wait_for_change(self, view: View, verdict: Verdict, snapshot: Snapshot, until: float) -> None:
         """Wait until something changes, or time alone may change the verdict; read events when they are due."""
         wakes = [until - time.monotonic(), math.inf if verdict.look_again is None else verdict.look_again]
-        if verdict.phase is Phase.PROGRESSING and snapshot.troubled_pods():
+        if verdict.phase is Phase.PROGRESSING and snapshot.troubled_pods(self.record.template):
             if time.monotonic() >= self._next_warnings:
-                self._events = read_events(self._cluster, snapshot)
+                self._events = read_events(self._cluster, snapshot, self.record.template)
                 self._warnings_pause *= 2
                 self._next_warnings = time.monotonic() + self._warnings_pause
                 return

@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 
 from cluster.api import MAX_ATTEMPTS, Cluster
 from cluster.backoff import Backoff
-from cluster.snapshot import Snapshot, revision_of
+from cluster.snapshot import revision_of
 from cluster.watch import Watches
 from errors import NotFound, Refusal, TooSlow, Unreachable
 from manifest.files import Manifest
 from manifest.pod_template import is_rollout_id, rollout_id_of
 from rollout import rollback
 from rollout.aftermath import MAX_NOTIFYING_SECONDS, Aftermath
-from rollout.follower import Follower
+from rollout.follower import GONE, Follower
 from rollout.followers import Followers, Key
 from rollout.ledger import Ledger
 from rollout.metrics import Metrics
@@ -64,8 +64,7 @@ class Monitor:
         """
         for _ in range(MAX_ATTEMPTS):
             snapshot = rollback.read_snapshot(self._cluster, manifest)
-            records = self._ledger.read(manifest.namespace, manifest.name)
-            target = rollback.choose_target(records, snapshot, revision)
+            target = rollback.choose_target(self._ledger.read(manifest.namespace, manifest.name), snapshot, revision)
             try:
                 over = snapshot.deployment["spec"]["template"]
                 live = rollback.send(self._cluster, manifest, target, cause, over, dry_run)
@@ -151,8 +150,7 @@ class Monitor:
         """Follow a rollout to its verdict, and do what comes after it."""
         if follower.is_superseded:
             # Without a look at the cluster: signals in quick succession don't queue up here.
-            nothing = Snapshot(None, [], [], [])
-            self._aftermath.record_verdict(follower, Verdict(Phase.SUPERSEDED, SUPERSEDED), nothing)
+            self._aftermath.record_verdict(follower, Verdict(Phase.SUPERSEDED, SUPERSEDED), GONE)
         else:
             self._watch(follower)
         self._recorder.record_at_last(follower)
@@ -244,10 +242,8 @@ class Monitor:
             follower = self._follower(manifest, live, record)
             follower.something_works = any(each.worked for each in records.values())
             verdict, snapshot = follower.follow(view, time.monotonic() + seconds)
-        rollout, replicaset = (
-            verdict.of(record.rollout),
-            snapshot.deployment and snapshot.replicaset_of(record.template),
-        )
+        rollout = verdict.of(record.rollout)
+        replicaset = snapshot.deployment and snapshot.replicaset_of(record.template)
         if not replicaset:
             return rollout
         metadata = replicaset["metadata"]

@@ -12,15 +12,19 @@ MAX_CREATION_SECONDS = 30
 # How often a container may end before waiting is no use. A first installation may wait for its database; where an
 # earlier version works, the database is there.
 MAX_ENDS, MAX_ENDS_WHERE_SOMETHING_WORKS = 3, 2
+# A program that ends this often is no use either, however long it ran each time.
+MAX_ENDS_AFTER_LONG_RUNS = 5
 
 # https://github.com/kubernetes/kubernetes/blob/master/pkg/kubelet/images/types.go
 _PULL_NEVER_WORKS = {"InvalidImageName", "ErrImageNeverPull"}
 _PULL_FAILS = {"ErrImagePull", "ImagePullBackOff"}
 # What registries say when they don't have the image, or don't give it to us. Rate limits and time-outs may heal.
 _PULL_REFUSED = re.compile(
-    r"not found|manifest unknown|does not exist|access denied|denied:|unauthorized|no basic auth|403 forbidden", re.I
+    r"not found|manifest unknown|name_unknown|does not exist|access denied|denied:|unauthorized|no basic auth|"
+    r"403 forbidden|insufficient_scope",
+    re.IGNORECASE,
 )
-_PULL_MAY_HEAL = re.compile(r"toomanyrequests|too many requests|rate limit|\b429\b|no such host", re.IGNORECASE)
+_PULL_MAY_HEAL = re.compile(r"toomanyrequests|too many requests|rate limit|\b(429|50\d)\b|no such host", re.IGNORECASE)
 _ABOUT_PULLING = re.compile(r"Failed to pull image|Error: (?:ErrImagePull|ImagePullBackOff)")
 _CREATION_FAILS = {"CreateContainerError", "RunContainerError"}
 # The runtime can't start such a program, now or later: it isn't there, or isn't allowed.
@@ -107,20 +111,28 @@ class PodRules:
         return self._ends_too_often(pod, container) and not self.is_settled(pod)
 
     def _ends_too_often(self, pod: dict, container: dict) -> bool:
-        ends, end = ends_of(container), last_end(container)
-        ran = (parse_time(end["finishedAt"]) - parse_time(end["startedAt"])) if _has_times(end) else None
+        ends = ends_of(container)
         # Before its last end it was ready for long enough to count as settled: what was before that counts no more.
         # Without a probe it is ready for as long as it runs; with one, only the kubelet knew. While an init container
         # runs, the pod is not ready.
         unknown = container["name"] in self.probed or container in pod["status"].get("initContainerStatuses", [])
-        if ran and ran.total_seconds() > self.settle > 0 and not unknown:
-            ends = min(ends, 1)
+        if self.settle and ran_for(container) > self.settle and not unknown:
+            return ends >= MAX_ENDS_AFTER_LONG_RUNS
         return ends >= (MAX_ENDS_WHERE_SOMETHING_WORKS if self.something_works else MAX_ENDS)
 
 
 def last_end(container: dict) -> dict:
     """Return how a container ended last; an empty dict if it never did."""
     return container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated") or {}
+
+
+def ran_for(container: dict) -> float:
+    """Return for how many seconds a container ran before it ended last; 0 if it never did."""
+    end = last_end(container)
+    # The runtime can't tell the times of a container that it has lost.
+    if not (end.get("startedAt") and end.get("finishedAt")):
+        return 0
+    return (parse_time(end["finishedAt"]) - parse_time(end["startedAt"])).total_seconds()
 
 
 def ends_of(container: dict) -> int:
@@ -148,11 +160,6 @@ def container_statuses(pod: dict) -> list[dict]:
 def parse_time(text: str) -> datetime:
     """Read a time as the API server writes it, such as 2026-11-22T20:15:03Z."""
     return datetime.fromisoformat(text).astimezone(UTC)
-
-
-def _has_times(end: dict) -> bool:
-    # The runtime can't tell the times of a container that it has lost.
-    return bool(end.get("startedAt") and end.get("finishedAt"))
 
 
 def _without_names(message: str) -> str:

@@ -98,7 +98,11 @@ def _refuse_second_rollback(records: Records, live: dict) -> None:
     is_newest = bool(older) and newest_first({*records, live_id}, records)[0] == live_id
     if back is None or not is_newest or not _is_rolled_back(older[0]) or (known and known.template != template):
         return
-    others = [str(each.rollout.revision) for each in older if each.worked and each.rollout.revision != back]
+    seen, others = [comparable(template, known.digests if known else {})], []
+    for record in older:
+        if record.worked and (runs := comparable(record.template, record.digests)) not in seen:
+            seen.append(runs)
+            others.append(str(record.rollout.revision))
     further = f'choose with "revision": {", ".join(others)}' if others else "no other revision that worked is recorded"
     failed = older[0].rollout.revision
     raise AlreadyRolledBack(f"revision {failed} has failed and is rolled back to revision {back} already; {further}")

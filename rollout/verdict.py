@@ -8,7 +8,7 @@ from datetime import datetime
 from cluster.snapshot import Snapshot, condition, is_active, revision_of
 from manifest.pod_template import DEFAULT_DEADLINE_SECONDS, containers
 from rollout.model import Phase, PodProblem, Replicas, Rollout
-from rollout.pod_rules import PodRules, parse_time
+from rollout.pod_rules import PodRules, container_statuses, parse_time, ran_for
 from rollout.problems import DELETED, problems_of
 
 SUPERSEDED = "the Deployment got another pod template meanwhile"
@@ -72,7 +72,8 @@ def judge(
     if counts.desired == 0:
         return replace(verdict, phase=Phase.COMPLETE, message="no replicas are wanted")
     active = [pod for pod in pods if is_active(pod)]
-    if message := _failure(deployment, replicaset, active, rules):
+    message = _failure(deployment, replicaset, active, rules)
+    if message and not _has_settled_before(deployment, active, rules):
         verdict = replace(verdict, phase=Phase.FAILED, message=message)
     else:
         verdict = _progress(verdict, deployment, active, rules)
@@ -137,8 +138,11 @@ def _has_settled_before(deployment: dict, active: list[dict], rules: PodRules) -
     available, since = condition(deployment, "Progressing"), _last_progress(deployment)
     if rules.started or since is None or available.get("reason") != "NewReplicaSetAvailable":
         return False
-    # Scaling leaves this condition as it is: the pods of that time have settled, if one of them is still there.
-    return (rules.now - since).total_seconds() >= rules.settle + 1 and any(map(rules.is_settled, active))
+    # Scaling leaves this condition as it is: the pods of that time have settled, if one of them is still there, or if
+    # its container ran for a long time before it ended.
+    statuses = [each for pod in active for each in container_statuses(pod)]
+    stood = any(map(rules.is_settled, active)) or any(ran_for(each) > DEFAULT_DEADLINE_SECONDS for each in statuses)
+    return (rules.now - since).total_seconds() >= rules.settle + 1 and stood
 
 
 def _how_far(counts: Replicas, status: dict, active: list[dict], rules: PodRules) -> tuple[str, float | None]:

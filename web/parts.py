@@ -23,7 +23,7 @@ MAX_WAITING_REQUESTS = 32
 MAX_CALLING_REQUESTS = 20
 # While the API server answers, requests queue for a place: it hangs when no place has come free for so long. A place
 # that was held for longer than a working API server needs doesn't count.
-MAX_STANDSTILL_SECONDS, MAX_HELD_SECONDS = 0.5, 5
+MAX_STANDSTILL_SECONDS, MAX_HELD_SECONDS = 2, 5
 
 
 class Waiting:

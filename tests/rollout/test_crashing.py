@@ -94,12 +94,23 @@ def test_a_program_that_is_started_after_all_is_not_fatal():
 # What is ready for long enough in between starts to count anew
 
 
-@pytest.mark.parametrize(("seconds", "phase"), [(10, FAILED), (11, PROGRESSING)])
-def test_an_end_after_a_long_run_is_the_first_one(seconds, phase):
+@pytest.mark.parametrize(
+    ("seconds", "restarts", "phase"),
+    [
+        (10, 3, FAILED),
+        (11, 3, PROGRESSING),
+        # A program that ends again and again is no use, however long it runs each time.
+        (11, 4, FAILED),
+        (600, 4, FAILED),
+    ],
+)
+def test_an_end_after_a_long_run_is_the_first_one(seconds, restarts, phase):
     case = starting()
     long_run = exited(1)
     long_run["terminated"] |= {"startedAt": case.time(-seconds - 1), "finishedAt": case.time(-1)}
-    containers_of(case, "containerStatuses", state=waiting("CrashLoopBackOff"), lastState=long_run, restartCount=5)
+    containers_of(
+        case, "containerStatuses", state=waiting("CrashLoopBackOff"), lastState=long_run, restartCount=restarts
+    )
     assert case.found() == (phase, ["app: CrashLoopBackOff (1)"])
 
 

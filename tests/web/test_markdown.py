@@ -135,7 +135,7 @@ def test_the_url_is_the_one_in_front_of_the_ingress(twice, headers, url):
 
 
 @pytest.mark.parametrize(
-    "host", ["x';touch pwned;'", "$(touch pwned)", "`touch pwned`", "a b", 'a"b', "x/```", "x|y", "x\\", "x@y", "ä", ""]
+    "host", ["x';touch pwned;'", "$(touch pwned)", "`touch pwned`", "a b", 'a"b', "x/```", "x|y", "x\\", "x@y", "ä"]
 )
 def test_a_host_that_is_none_gets_into_no_command(twice, cluster, host):
     answer = ask(twice, Host=host)
