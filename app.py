@@ -61,7 +61,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
 
 
 def _share_one_arena() -> None:
-    # glibc gives each of the 64 threads a heap of its own, which takes 6 MiB. They need only one, since Python runs one
+    # glibc gives each of the 96 threads a heap of its own, which takes 6 MiB. They need only one, since Python runs one
     # thread at a time. https://man7.org/linux/man-pages/man3/mallopt.3.html
     with suppress(AttributeError):  # Other C libraries don't have this function.
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

@@ -90,10 +90,8 @@ class Ledger:
 
         Without the right to write, it decides on what can be read: the verdict counts all the same.
         """
-        extra, backoff = (
-            {"deployment": deployment, "namespace": namespace},
-            Backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS),
-        )
+        extra = {"deployment": deployment, "namespace": namespace}
+        backoff = Backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
         while True:
             try:
                 return self.change(namespace, deployment, uid, decide)

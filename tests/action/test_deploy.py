@@ -4,22 +4,10 @@ import html
 import os
 import subprocess
 
-import pytest
-
-from tests.action.runner import Runner, inputs, needs
+from tests.action.runner import inputs, needs
 from tests.service import PASSWORD
 
 pytestmark = needs
-
-
-@pytest.fixture
-def service(quick_service):
-    return quick_service
-
-
-@pytest.fixture
-def runner(tmp_path):
-    return Runner(tmp_path)
 
 
 def image(cluster):

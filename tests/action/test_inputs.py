@@ -15,16 +15,6 @@ pytestmark = needs
 NASTY = """it's "quoted" `id` $(touch pwned) ${HOME} \\ %0A ::error::no | <b>&\n::error::forged\n##[error]forged"""
 
 
-@pytest.fixture
-def service(quick_service):
-    return quick_service
-
-
-@pytest.fixture
-def runner(tmp_path):
-    return Runner(tmp_path)
-
-
 def change_cause(cluster):
     return cluster.get("web")["metadata"]["annotations"]["kubernetes.io/change-cause"]
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.action.runner import DEPLOY, Gateway, Runner, inputs, needs
+from tests.action.runner import DEPLOY, Gateway, inputs, needs
 from tests.conftest import deployment
 from tests.service import PASSWORD, free_port, wait_for
 from tests.simulation.node import BEHAVIOURS
@@ -15,20 +15,10 @@ pytestmark = needs
 
 
 @pytest.fixture
-def service(quick_service):
-    return quick_service
-
-
-@pytest.fixture
 def gateway(service):
     gateway = Gateway(service.port)
     yield gateway
     gateway.close()
-
-
-@pytest.fixture
-def runner(tmp_path):
-    return Runner(tmp_path)
 
 
 def image(cluster):
