@@ -11,12 +11,12 @@ MODULES = sorted(SOURCES)
 CHAIN = ("errors", "manifest", "deployment_spec", "rollout", "deployer", "web", "app")
 ALLOWED = {part: set(CHAIN[: place + 1]) for place, part in enumerate(CHAIN)}
 ALLOWED |= {room: {room, "errors", "manifest"} for room in ("access", "cluster")}
-ALLOWED |= {"settings": set(), "logs": {"flask"}}
+ALLOWED |= {"settings": set(), "logs": {"flask"}, "process": set()}
 for part in ("rollout", "deployer", "app"):
     ALLOWED[part] |= {"cluster", "settings"}
 for part in ("web", "app"):
     ALLOWED[part] |= {"access", "flask"}
-ALLOWED["app"] |= {"logs"}
+ALLOWED["app"] |= {"logs", "process"}
 
 
 def name_of(module):
