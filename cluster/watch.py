@@ -183,12 +183,14 @@ class _Namespace:
         for page in self._cluster.pages(kind.name, self._namespace, kind.only):
             followed = [each for each in page["items"] if deployment_name(kind.name, each) in kind.followed]
             listed += [trimmed(kind.name, thing) for thing in followed]
+            version = page["metadata"]["resourceVersion"]
+            page.clear()  # Before the next page is read: parsed, a page is many times as large as its text.
         with self._lock:
             self._store.replace_all(kind.name, listed)
             kind.is_known = not kind.must_list
             if all(each.is_known for each in self._kinds.values()):
                 self.trouble = None
-        kind.resource_version = page["metadata"]["resourceVersion"]
+        kind.resource_version = version
         self._wake_all()
 
     def _watch(self, kind: _Kind) -> None:

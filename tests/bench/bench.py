@@ -1,7 +1,6 @@
 """What is measured: the service, and the same done without it. All that is imported of the product stands here."""
 
 import json
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,17 +15,17 @@ from deployment_spec import Signal
 from manifest import files
 from manifest.annotations import RESTARTED_AT
 from manifest.pod_template import new_rollout_id
+from tests.bench import memory
 from tests.bench.cluster import NAMESPACE, Raw
 from tests.service import PASSWORD, ROOT, Service, wait_for
 
 NAME = "web"
-MIB = 1024
 
 
 class Bench:
     """Hold what is measured: a cluster, a manifest in a namespace of its own, and the service in front of it."""
 
-    def __init__(self, kubeconfig: str, folder: Path) -> None:
+    def __init__(self, kubeconfig: str, folder: Path, is_simulated: bool) -> None:
         manifest = yaml.safe_load((ROOT / "k8s" / "deployments" / "web.yaml").read_text())
         manifest["metadata"] |= {"name": NAME, "namespace": NAMESPACE}
         deployments, passwords = folder / "deployments", folder / "passwords"
@@ -34,7 +33,7 @@ class Bench:
         passwords.mkdir()
         (deployments / f"{NAME}.yaml").write_text(yaml.safe_dump(manifest))
         (passwords / "default").write_text(PASSWORD)
-        self.raw, self.cluster = Raw(kubeconfig), Cluster(kubeconfig)
+        self.raw, self.cluster, self.is_simulated = Raw(kubeconfig), Cluster(kubeconfig), is_simulated
         self.manifest = files.load(deployments, NAME)
         self.service = Service(
             {"DEPLOYMENTS_DIR": str(deployments), "PASSWORDS_DIR": str(passwords), "KUBECONFIG": kubeconfig}
@@ -90,21 +89,11 @@ class Bench:
 
     def processes(self) -> set[int]:
         """Return the ids of the service's processes."""
-        # The service has a process group of its own, which its workers share.
-        group, found = self.service.process.pid, set()
-        for folder in Path("/proc").glob("[0-9]*"):
-            with suppress(ProcessLookupError):
-                if os.getpgid(int(folder.name)) == group:
-                    found.add(int(folder.name))
-        return found
+        return memory.processes(self.service)
 
     def memory(self) -> float | None:
         """Return MiB, each shared page counted once; None where the kernel doesn't tell."""
-        total = 0
-        for process in self.processes():
-            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-            total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-        return total / MIB if total else None
+        return memory.memory(self.service)
 
 
 def timed(do: Callable[[], object]) -> float:

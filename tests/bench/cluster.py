@@ -53,15 +53,15 @@ def simulated_cluster(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def namespace(raw: Raw) -> Iterator[None]:
-    """Make the namespace that all is measured in, and delete it afterwards."""
-    path = f"/api/v1/namespaces/{NAMESPACE}"
-    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+def namespace(raw: Raw, name: str = NAMESPACE) -> Iterator[None]:
+    """Make a namespace to measure in, and delete it afterwards."""
+    path = f"/api/v1/namespaces/{name}"
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     status, answer = raw.call("POST", "/api/v1/namespaces", json.dumps(body).encode())
     if status == 409:
-        sys.exit(f"there is a namespace {NAMESPACE}; take it away with: kubectl delete namespace {NAMESPACE}")
+        sys.exit(f"there is a namespace {name}; take it away with: kubectl delete namespace {name}")
     if status != 201:
-        sys.exit(f"namespace {NAMESPACE} can't be made: {answer.decode()}")
+        sys.exit(f"namespace {name} can't be made: {answer.decode()}")
     try:
         yield
     finally:

@@ -155,3 +155,30 @@ def test_nothing_is_kept_that_has_no_followed_owner(admin, cluster):
             wait_for(lambda: another.snapshot([]))
             wait_for(lambda: len(another.snapshot([]).pods) == len(uids(cluster, "other")["pods"]))
             assert len(view.snapshot([]).replicasets) == len(another.snapshot([]).replicasets) == 2
+
+
+class Paged(Cluster):
+    """Note of each page whether it was dropped before the next one was read."""
+
+    def __init__(self, kubeconfig):
+        super().__init__(kubeconfig)
+        self.dropped = []
+
+    def pages(self, kind, namespace, name=None):
+        for page in super().pages(kind, namespace, name):
+            yield page
+            self.dropped.append(not page)
+
+
+def test_one_page_at_a_time_is_held_in_memory(admin, cluster, monkeypatch):
+    monkeypatch.setattr("cluster.api.MAX_PAGE_ITEMS", 1)
+    for number in range(3):
+        pod = {"metadata": {"name": f"foreign-{number}"}, "spec": {"containers": [{"name": "main", "image": "other"}]}}
+        cluster.create(pod, "pods")
+    cluster.create(deployment("web"))
+    paged = Paged(str(admin.kubeconfig))
+    with Watches(paged).of(cluster.namespace, "web") as view:
+        wait_for(lambda: view.snapshot([]))
+    assert len([each for each in asked(cluster, "list", "pods") if "continue" in each.query]) >= 3
+    assert len(paged.dropped) >= 6
+    assert all(paged.dropped)

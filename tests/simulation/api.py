@@ -14,7 +14,7 @@ from .request import Request
 from .schema import check_deployment, decode_patched, decode_sent, default_deployment
 from .store import KINDS, Object, Store, created, single
 
-CREATED_BY_CLIENTS = ("deployments", "configmaps", "events", "namespaces")
+CREATED_BY_CLIENTS = ("deployments", "pods", "configmaps", "events", "namespaces")
 # The API server keeps these, whatever a client sends.
 KEPT = ("name", "namespace", "uid", "creationTimestamp", "generation", "resourceVersion", "deletionTimestamp")
 
@@ -72,6 +72,8 @@ class Api:
             item["status"] = {}
             default_deployment(item)
             check_deployment(item)
+        if request.kind == "pods":
+            item["status"] = {"phase": "Pending"}
         if "generateName" in meta:
             meta.setdefault("name", meta["generateName"] + random_letters(5))
         if self.store.find(request.kind, request.namespace, meta["name"]):
