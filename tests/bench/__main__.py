@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.bench import figures, load, scale
+from tests.bench import figures, foreign, load, scale
 from tests.bench.bench import Bench
 from tests.bench.cluster import namespace, simulated_cluster
 from tests.bench.figure import Figure, judge
 
 # A new figure is a function here. The first ones measure services that they start themselves.
-BEFORE = (figures.start, scale.foreign_pods, scale.many)
+BEFORE = (figures.start, foreign.pods, scale.rollouts)
 WHILE_SERVING = (
     figures.memory_after_start,
     figures.signals,
@@ -44,7 +44,7 @@ def main() -> str | int:
             kubeconfig = str(Path(options.cluster).resolve())
         else:
             kubeconfig = stack.enter_context(simulated_cluster(folder))
-        bench = Bench(kubeconfig, folder, is_simulated=not options.cluster)
+        bench = Bench(kubeconfig, folder)
         stack.enter_context(namespace(bench.raw))
         # Ended in the middle of its start, too.
         stack.push(bench.service)

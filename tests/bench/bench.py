@@ -25,7 +25,7 @@ NAME = "web"
 class Bench:
     """Hold what is measured: a cluster, a manifest in a namespace of its own, and the service in front of it."""
 
-    def __init__(self, kubeconfig: str, folder: Path, is_simulated: bool) -> None:
+    def __init__(self, kubeconfig: str, folder: Path) -> None:
         manifest = yaml.safe_load((ROOT / "k8s" / "deployments" / "web.yaml").read_text())
         manifest["metadata"] |= {"name": NAME, "namespace": NAMESPACE}
         deployments, passwords = folder / "deployments", folder / "passwords"
@@ -33,7 +33,7 @@ class Bench:
         passwords.mkdir()
         (deployments / f"{NAME}.yaml").write_text(yaml.safe_dump(manifest))
         (passwords / "default").write_text(PASSWORD)
-        self.raw, self.cluster, self.is_simulated = Raw(kubeconfig), Cluster(kubeconfig), is_simulated
+        self.raw, self.cluster = Raw(kubeconfig), Cluster(kubeconfig)
         self.manifest = files.load(deployments, NAME)
         self.service = Service(
             {"DEPLOYMENTS_DIR": str(deployments), "PASSWORDS_DIR": str(passwords), "KUBECONFIG": kubeconfig}

@@ -1,10 +1,9 @@
-"""The figures of a large cluster: thousands of other people's pods, a thousand deployments, hundreds of rollouts."""
+"""What rollouts cost, alone and by the hundreds, and that each of them gets the right verdict."""
 
 import itertools
 import json
 import re
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,132 +14,109 @@ from pathlib import Path
 import yaml
 
 from tests.bench.bench import Bench
-from tests.bench.cluster import namespace
 from tests.bench.figure import Figure, counted
-from tests.bench.memory import memory
+from tests.bench.memory import memory, most_memory, processor_seconds
 from tests.service import PASSWORD, ROOT, Service, wait_for
+from tests.simulation import SimulatedCluster
 
-FOREIGN_PODS, FOREIGN_ROLLOUTS = 5000, 5
-CONFIGURED, FOLLOWED = 1000, 200
-SENDERS = 16
+CONFIGURED, FOLLOWED, SENDERS = 1000, 200, 16
+# First all rollouts work; then every fourth one crashes some seconds after each start.
+ROUNDS = (["acme/web:1"], ["acme/web:late", "acme/web:2", "acme/web:2", "acme/web:2"])
 HEADERS = {"Accept": "application/json", "Authorization": f"Bearer {PASSWORD}"}
 
 
-def foreign_pods(bench: Bench) -> Iterator[Figure]:
-    """Whether other people's pods in the namespace take memory while a rollout is followed."""
-    place = "auto-deployer-bench-foreign"
-    with namespace(bench.raw, place), _serving(bench, place, 1, SETTLE_SECONDS="0") as service:
-        without = _most(service, lambda: _roll_out(service))
-        with ThreadPoolExecutor(SENDERS) as pool:
-            list(pool.map(lambda number: _make_pod(bench, place, number), range(FOREIGN_PODS)))
-        among = _most(service, lambda: _roll_out(service))
-    more = None if among is None else among - without
-    note = f"({without:.1f} and {among:.1f} MiB)" if among else ""
-    yield Figure(f"memory more among {FOREIGN_PODS} foreign pods", more, " MiB", 5, note)
-
-
-def many(bench: Bench) -> Iterator[Figure]:
-    """Whether many rollouts at once, of more deployments yet, all get the right verdict, and what they take."""
-    place = "auto-deployer-bench-scale"
-    if not bench.is_simulated:
-        yield Figure(f"{FOLLOWED} rollouts at once", None, note="only where images crash by their names")
-        return
-    with namespace(bench.raw, place), _serving(bench, place, CONFIGURED) as service:
-        wrong, followed, seconds = Counter(), [], 0.0
-
-        def roll_out_all() -> None:
-            nonlocal seconds
-            began = time.perf_counter()
-            with ThreadPoolExecutor(SENDERS) as pool:
-                # First all that work, and then every fourth one crashes after a while.
-                for images in (["acme/web:1"], ["acme/web:late", "acme/web:2", "acme/web:2", "acme/web:2"]):
-                    _signal_all(service, pool, images, followed)
-                    wrong.update(_verdicts(service, pool, images))
-            seconds = time.perf_counter() - began
-
-        most = _most(service, roll_out_all)
-    yield Figure(f"{CONFIGURED} deployments, {FOLLOWED} rollouts at once: memory", most, " MiB", 110)
-    note = counted(wrong) or f"({max(followed)} followed at once, both rounds took {seconds:.0f} s)"
-    yield Figure("  wrong verdicts", wrong.total(), "", 0, note)
+def rollouts(bench: Bench) -> Iterator[Figure]:
+    """On a simulated cluster in this process: a real one doesn't know which images crash, and who asks how much."""
+    with SimulatedCluster() as cluster, tempfile.TemporaryDirectory(prefix="auto-deployer-bench-") as folder:
+        cluster.write_kubeconfig(Path(folder, "kubeconfig"))
+        settings = bench.service.environ | {"KUBECONFIG": str(Path(folder, "kubeconfig"))}
+        quick = settings | {"SETTLE_SECONDS": "1"}
+        with serving(quick, "default", 1) as service, serving(quick, "default", 1) as other:
+            yield from _alone(cluster, service, other)
+        with serving(settings, "default", CONFIGURED) as service:
+            yield from _many(cluster, service)
 
 
 @contextmanager
-def _serving(bench: Bench, place: str, count: int, **environ: str) -> Iterator[Service]:
-    """Serve so many deployments of a namespace, web-0 and so on, by a process of its own."""
+def serving(settings: dict[str, str], place: str, count: int) -> Iterator[Service]:
+    """Serve so many deployments of a namespace, web-0 and so on."""
     manifest = yaml.safe_load((ROOT / "k8s" / "deployments" / "web.yaml").read_text())
     with tempfile.TemporaryDirectory(prefix="auto-deployer-bench-") as folder:
         for number in range(count):
-            name = f"web-{number}"
-            manifest["metadata"] |= {"name": name, "namespace": place}
-            labels = {"app": name}
-            manifest["spec"] |= {"selector": {"matchLabels": labels}, "replicas": 1}
+            labels = {"app": f"web-{number}"}
+            manifest["metadata"] |= {"name": f"web-{number}", "namespace": place}
+            manifest["spec"] |= {"selector": {"matchLabels": labels}}
             manifest["spec"]["template"]["metadata"] = {"labels": labels}
-            Path(folder, f"{name}.yaml").write_text(json.dumps(manifest))
-        with Service(bench.service.environ | {"DEPLOYMENTS_DIR": folder} | environ) as service:
+            Path(folder, f"web-{number}.yaml").write_text(json.dumps(manifest))
+        with Service(settings | {"DEPLOYMENTS_DIR": folder}) as service:
             yield service
 
 
-def _most(service: Service, do) -> float | None:
-    """Return the most that a service takes, in MiB, while something is done."""
-    seen, over = [], threading.Event()
-
-    def look() -> None:
-        while not over.wait(0.05):
-            seen.append(memory(service))
-
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
-        do()
-    finally:
-        over.set()
-        looking.join()
-    return max(seen) if None not in seen else None
-
-
-def _roll_out(service: Service) -> None:
-    """Let one deployment roll out a few times."""
-    for _ in range(FOREIGN_ROLLOUTS):
-        answer = service.post("/deployment", {"wait": 20}, **HEADERS)
-        if answer.status != 200:
-            raise RuntimeError(f"a rollout was answered {answer.status}: {answer.text}")
+def _alone(cluster: SimulatedCluster, service: Service, other: Service) -> Iterator[Figure]:
+    """Count what one rollout asks of the API server, followed by one replica, by two, and with a failure."""
+    for name, image, replicas in (
+        ("first", "acme/web:0", [service]),
+        ("calls to the API server for a rollout that works", "acme/web:1", [service]),
+        ("  that both replicas follow", "acme/web:2", [service, other]),
+        ("  that fails and is rolled back, with the rollback", "acme/web:crash", [service]),
+    ):
+        before = len(cluster.requests)
+        _signal(service, 0, image, rollback_on_failure=True)
+        with ThreadPoolExecutor(len(replicas)) as pool:
+            list(pool.map(lambda each: _phase(each, 0), replicas))
+        cluster.wait_for(lambda: not cluster.api.store.watches, 60)
+        if name != "first":
+            yield Figure(name, len(cluster.requests) - before)
 
 
-def _make_pod(bench: Bench, place: str, number: int) -> None:
-    """Make a pod that no node has room for, as large as pods are."""
-    variables = [{"name": f"VARIABLE_{each}", "value": "x" * 60} for each in range(40)]
-    container = {"name": "main", "image": "other/program:1", "env": variables}
-    container["resources"] = {"requests": {"cpu": "64"}}
-    body = {"metadata": {"name": f"other-{number}", "labels": {"app": "other"}}, "spec": {"containers": [container]}}
-    status, answer = bench.raw.call("POST", f"/api/v1/namespaces/{place}/pods", json.dumps(body).encode())
-    if status != 201:
-        raise RuntimeError(f"a pod was answered {status}: {answer.decode()}")
+def _many(cluster: SimulatedCluster, service: Service) -> Iterator[Figure]:
+    wrong, followed, seconds = Counter(), [], 0.0
+
+    def roll_out_all() -> None:
+        nonlocal seconds
+        began = time.perf_counter()
+        with ThreadPoolExecutor(SENDERS) as pool:
+            for images in ROUNDS:
+                list(pool.map(lambda *one: _signal(service, *one), range(FOLLOWED), itertools.cycle(images)))
+                followed.append(_followed(service))
+                wrong.update(pool.map(lambda *one: _wrong(service, *one), range(FOLLOWED), itertools.cycle(images)))
+        seconds = time.perf_counter() - began
+
+    idle, calls, busy = memory(service), len(cluster.requests), processor_seconds(service)
+    most = most_memory(service, roll_out_all)
+    del wrong[""]
+    count = FOLLOWED * len(ROUNDS)
+    note = f"({idle:.1f} before)" if idle else ""
+    yield Figure(f"{CONFIGURED} deployments, {FOLLOWED} rollouts at once: memory", most, " MiB", 110, note)
+    note = counted(wrong) or f"({max(followed)} followed at once, {count} rollouts in {seconds:.0f} s)"
+    yield Figure("  wrong verdicts", wrong.total(), "", 0, note)
+    yield Figure("  calls to the API server for a rollout", (len(cluster.requests) - calls) / count)
+    yield Figure("  processor time for a rollout", (processor_seconds(service) - busy) / count * 1000, " ms")
 
 
-def _signal_all(service: Service, pool: ThreadPoolExecutor, images: list[str], followed: list[int]) -> None:
-    def one(number: int, image: str) -> None:
-        answer = service.post(f"/deployment/web-{number}", {"image": image}, **HEADERS)
-        if answer.status != 200:
-            raise RuntimeError(f"a right signal was answered {answer.status}: {answer.text}")
-
-    list(pool.map(one, range(FOLLOWED), itertools.cycle(images)))
-    text = service.get("/metrics").text
-    followed.append(round(float(re.search(r"(?m)^auto_deployer_rollouts_followed (\S+)", text)[1])))
+def _signal(service: Service, number: int, image: str, **fields: object) -> None:
+    answer = service.post(f"/deployment/web-{number}", {"image": image, **fields}, **HEADERS)
+    if answer.status != 200:
+        raise RuntimeError(f"a right signal was answered {answer.status}: {answer.text}")
 
 
-def _verdicts(service: Service, pool: ThreadPoolExecutor, images: list[str]) -> Counter:
-    """Wait for all verdicts; return how often each wrong one was given."""
+def _followed(service: Service) -> int:
+    return round(float(re.search(r"(?m)^auto_deployer_rollouts_followed (\S+)", service.get("/metrics").text)[1]))
 
-    def one(number: int, image: str) -> str:
-        def ended() -> str | None:
-            phase = service.get(f"/deployment/web-{number}?wait=5", **HEADERS).json()["phase"]
-            return None if phase == "progressing" else phase
 
-        phase = "progressing"
-        with suppress(TimeoutError):
-            phase = wait_for(ended, 60)
-        return "" if phase == ("failed" if "late" in image else "complete") else f"{image} {phase}"
+def _phase(service: Service, number: int) -> str:
+    """Wait for a verdict."""
 
-    found = Counter(pool.map(one, range(FOLLOWED), itertools.cycle(images)))
-    del found[""]
-    return found
+    def ended() -> str | None:
+        answer = service.get(f"/deployment/web-{number}?wait=5", **HEADERS).json()
+        return None if answer["phase"] == "progressing" else answer["phase"]
+
+    with suppress(TimeoutError):
+        return wait_for(ended, 60)
+    return "progressing"
+
+
+def _wrong(service: Service, number: int, image: str) -> str:
+    """Return nothing when a rollout gets the right verdict, or else which one it gets."""
+    phase = _phase(service, number)
+    return "" if phase == ("failed" if "late" in image else "complete") else f"{image} {phase}"
