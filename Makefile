@@ -8,8 +8,11 @@ CLUSTER ?=
 cluster = $(if $(CLUSTER),--cluster '$(CLUSTER)')
 # Where `make run` serves, on 127.0.0.1.
 PORT ?= 8080
+# How long `make soak` takes, and the seed of a run to repeat.
+MINUTES ?= 10
+SEED ?=
 
-.PHONY: run test bench requirements clean
+.PHONY: run test bench soak requirements clean
 
 run: $(VENV)/.runs
 	python -m tests.run --port '$(PORT)' $(cluster)
@@ -24,6 +27,9 @@ test: $(VENV)/.tests
 
 bench: $(VENV)/.runs
 	python -m tests.bench $(cluster)
+
+soak: $(VENV)/.runs
+	python -m tests.soak --minutes '$(MINUTES)' $(if $(SEED),--seed '$(SEED)')
 
 # Run it after a change of an .in file; it needs uv (`pip install uv`). It changes only the versions that the .in files
 # ask to change. To take the newest version of every other package, delete the .txt files first. uv writes the command

@@ -24,10 +24,19 @@ def processes(service: Service) -> set[int]:
 
 def memory(service: Service) -> float | None:
     """Return MiB, each shared page counted once; None where the kernel doesn't tell."""
+    return _sum(service, "Pss:")
+
+
+def own_memory(service: Service) -> float | None:
+    """Return MiB without the pages of files, which count less the more programs of the machine share them."""
+    return _sum(service, "Pss_Anon:")
+
+
+def _sum(service: Service, field: str) -> float | None:
     total = 0
     for process in processes(service):
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-        total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        total += next(int(line.split()[1]) for line in lines if line.startswith(field))
     return total / KIB_PER_MIB if total else None
 
 

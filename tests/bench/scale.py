@@ -70,7 +70,7 @@ def _alone(cluster: SimulatedCluster, service: Service, other: Service) -> Itera
 
 
 def _many(cluster: SimulatedCluster, service: Service) -> Iterator[Figure]:
-    wrong, followed, seconds = Counter(), [], 0.0
+    wrong, at_once, seconds = Counter(), [], 0.0
 
     def roll_out_all() -> None:
         nonlocal seconds
@@ -78,7 +78,7 @@ def _many(cluster: SimulatedCluster, service: Service) -> Iterator[Figure]:
         with ThreadPoolExecutor(SENDERS) as pool:
             for images in ROUNDS:
                 list(pool.map(lambda *one: _signal(service, *one), range(FOLLOWED), itertools.cycle(images)))
-                followed.append(_followed(service))
+                at_once.append(followed(service))
                 wrong.update(pool.map(lambda *one: _wrong(service, *one), range(FOLLOWED), itertools.cycle(images)))
         seconds = time.perf_counter() - began
 
@@ -88,7 +88,7 @@ def _many(cluster: SimulatedCluster, service: Service) -> Iterator[Figure]:
     count = FOLLOWED * len(ROUNDS)
     note = f"({idle:.1f} before)" if idle else ""
     yield Figure(f"{CONFIGURED} deployments, {FOLLOWED} rollouts at once: memory", most, " MiB", 110, note)
-    note = counted(wrong) or f"({max(followed)} followed at once, {count} rollouts in {seconds:.0f} s)"
+    note = counted(wrong) or f"({max(at_once)} followed at once, {count} rollouts in {seconds:.0f} s)"
     yield Figure("  wrong verdicts", wrong.total(), "", 0, note)
     yield Figure("  calls to the API server for a rollout", (len(cluster.requests) - calls) / count)
     yield Figure("  processor time for a rollout", (processor_seconds(service) - busy) / count * 1000, " ms")
@@ -100,7 +100,8 @@ def _signal(service: Service, number: int, image: str, **fields: object) -> None
         raise RuntimeError(f"a right signal was answered {answer.status}: {answer.text}")
 
 
-def _followed(service: Service) -> int:
+def followed(service: Service) -> int:
+    """Return how many rollouts a service follows."""
     return round(float(re.search(r"(?m)^auto_deployer_rollouts_followed (\S+)", service.get("/metrics").text)[1]))
 
 
