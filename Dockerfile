@@ -28,8 +28,11 @@ RUN venv/bin/python -m compileall -q .
 FROM python:3.13-slim
 COPY --from=build /opt/auto-deployer /opt/auto-deployer
 WORKDIR /opt/auto-deployer
+# The tunable: for each thread, glibc keeps up to 200 KiB of freed memory that no other thread can use. With 96 threads
+# that grew to 15 MiB. https://www.gnu.org/software/libc/manual/html_node/Memory-Allocation-Tunables.html
 ENV PATH=/opt/auto-deployer/venv/bin:$PATH \
-    PYTHONDONTWRITEBYTECODE=1
+    PYTHONDONTWRITEBYTECODE=1 \
+    GLIBC_TUNABLES=glibc.malloc.tcache_count=0
 USER 10001:10001
 EXPOSE 8080
 CMD ["uwsgi", "--ini", "uwsgi.ini"]

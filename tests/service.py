@@ -23,6 +23,8 @@ ROOMS = ("access", "cluster", "manifest", "rollout", "web")
 # What the image holds of Python.
 SOURCES = [*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).glob("*.py"))]
 PASSWORD = "correct-horse-battery-staple"
+# As in the image, so that the memory is what it is there.
+TUNABLES = re.search(r"(?m)^ +GLIBC_TUNABLES=(\S+)", (ROOT / "Dockerfile").read_text())[1]
 
 
 def wait_for(condition: Callable[[], object], timeout: float = 10) -> object:
@@ -126,7 +128,7 @@ class Service(Asker):
             ["uwsgi", "--ini", "-"],
             cwd=ROOT,
             # Nothing else of the shell's environment: neither its KUBECONFIG nor its proxies are meant for the tests.
-            env={"PATH": path, "PYTHONDONTWRITEBYTECODE": "1", **self.environ},
+            env={"PATH": path, "PYTHONDONTWRITEBYTECODE": "1", "GLIBC_TUNABLES": TUNABLES, **self.environ},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

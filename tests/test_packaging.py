@@ -46,6 +46,11 @@ def test_uwsgi_gets_the_signals_itself():
     assert json.loads(command) == ["uwsgi", "--ini", "uwsgi.ini"]
 
 
+def test_glibc_keeps_no_freed_memory_for_each_thread():
+    settings = dict(each.split("=", 1) for word, text in instructions() if word == "ENV" for each in text.split())
+    assert settings["GLIBC_TUNABLES"] == "glibc.malloc.tcache_count=0"
+
+
 def test_no_tests_in_the_image():
     ignored = (ROOT / ".dockerignore").read_text().split()
     allowed = {line.removeprefix("!") for line in ignored if line.startswith("!")}
