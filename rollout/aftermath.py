@@ -56,6 +56,8 @@ class Aftermath:
         def decide(records: Records) -> Record | None:
             nonlocal decided
             known = records.get(ended.rollout.id)
+            # The process that recorded its start has written the Event too.
+            follower.is_announced |= known is not None
             if known and known.rollout.ended:
                 decided = known, decided[1]
                 return None
@@ -193,7 +195,10 @@ class Aftermath:
         where = f"{rollout.namespace}/{rollout.deployment}"
         log.log(level, "Deployment %s: %s", where, as_text(rollout), extra=rollout.log_fields)
         self._metrics.count(follower.manifest.stem, rollout)
-        self.recorder.event(follower, f"Rollout{rollout.phase.value.capitalize()}", as_line(rollout))
+        if rollout.phase is not Phase.SUPERSEDED:
+            self.recorder.announce(follower)
+        if follower.is_announced:
+            self.recorder.event(follower, f"Rollout{rollout.phase.value.capitalize()}", as_line(rollout))
 
 
 def _compared(ended: Record, ran: dict[str, str], records: Records, target: Target | None) -> Record:

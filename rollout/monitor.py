@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 # An older verdict isn't news any more.
 MAX_NEWS_SECONDS = 24 * 60 * 60
+# Before a rollout is followed: the answer to its signal goes out undisturbed.
+QUIET_SECONDS = 0.05
 # Between attempts to look for unfinished rollouts while the API server can't be reached.
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1, 30
 
@@ -148,7 +150,7 @@ class Monitor:
 
     def _see_through(self, follower: Follower) -> None:
         """Follow a rollout to its verdict, and do what comes after it."""
-        if follower.is_superseded:
+        if follower.is_superseded_within(QUIET_SECONDS):
             # Without a look at the cluster: signals in quick succession don't queue up here.
             self._aftermath.record_verdict(follower, Verdict(Phase.SUPERSEDED, SUPERSEDED), GONE)
         else:
@@ -158,7 +160,6 @@ class Monitor:
     def _watch(self, follower: Follower) -> None:
         after, manifest = self._aftermath, follower.manifest
         with self._watches.of(manifest.namespace, manifest.name) as view:
-            self._recorder.record_start(follower)
             verdict, snapshot = follower.follow(view, meanwhile=lambda: self._recorder.record_start(follower))
             won, target = after.record_verdict(follower, verdict, snapshot)
             # While the watch is still open: the rollback goes on with it.

@@ -11,7 +11,7 @@ from types import ModuleType
 from cluster.api import Cluster
 from cluster.backoff import Backoff
 from errors import Refusal
-from rollout.model import Phase, Rollout
+from rollout.model import Rollout
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def write_event(cluster: Cluster, rollout: Rollout, uid: str, reason: str, messa
     event = {
         "metadata": {"generateName": f"{rollout.deployment}.", "namespace": rollout.namespace},
         "involvedObject": about | {"uid": uid},
-        "type": "Warning" if rollout.phase is Phase.FAILED else "Normal",
+        "type": "Warning" if reason == "RolloutFailed" else "Normal",
         "reason": reason,
         "message": message[:MAX_EVENT_CHARACTERS],
         "source": {"component": "auto-deployer"},
