@@ -27,6 +27,8 @@ def configure() -> None:
     """Write every record of the level INFO and above to stderr."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
+    # No line tells these: https://docs.python.org/3/howto/logging.html#optimization
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     # urllib3 warns when many signals at once need more connections than its pool holds, which is no fault.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)

@@ -2,9 +2,9 @@
 
 import logging
 import re
+import secrets
 import shlex
 import time
-import uuid
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -121,7 +121,7 @@ def identify() -> None:
     """Give the request an id: the one that the sender gave it, where that is a plain word."""
     g.started = time.monotonic()
     given = request.headers.get("X-Request-ID", "")
-    g.request_id = given if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", given) else uuid.uuid4().hex
+    g.request_id = given if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", given) else secrets.token_hex(16)
 
 
 @blueprint.after_app_request
