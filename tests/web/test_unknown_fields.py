@@ -22,6 +22,7 @@ NEAR_MISSES = [
     ("PW", "pw"),
     ("Data", "data"),
 ]
+OURS = ["pw", "image", "cause", "wait", "dry_run", "rollback_on_failure", "revision"]
 
 
 @pytest.mark.parametrize(("name", "right"), NEAR_MISSES)
@@ -40,9 +41,7 @@ def test_a_near_miss_is_told_only_to_a_caller_with_a_password(client):
     assert client.post(body={"PW": PASSWORD}, Authorization=f"Bearer {PASSWORD}").status == 400
 
 
-@pytest.mark.parametrize(
-    ("name", "right"), [*NEAR_MISSES, *((each, each) for each in ("pw", "image", "cause", "wait", "dry_run", "revision"))]
-)
+@pytest.mark.parametrize(("name", "right"), NEAR_MISSES + [(each, each) for each in OURS])
 @pytest.mark.parametrize("path", ["/deployment", "/deployment/rollback"])
 @pytest.mark.parametrize("form", [dict, json.dumps])
 def test_a_field_beside_an_envelope_changes_nothing(client, cluster, name, right, path, form):
