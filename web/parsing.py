@@ -92,10 +92,14 @@ def unknown_fields(fields: dict, model: type[BaseModel]) -> list[str]:
     """
     unknown = sorted(fields.keys() - model.model_fields.keys() - model.refused - {"pw"})
     for name in unknown:
-        right = _BY_LETTERS.get(re.sub("[-_]", "", name.lower()), name)
-        if right != name:
+        if (right := _ours(name)) and right != name:
             raise BadRequest(f"{name}: write {right}")
     return unknown
+
+
+def _ours(name: str) -> str | None:
+    """Return which of our fields a name means, whatever its case, dashes and underscores."""
+    return _BY_LETTERS.get(re.sub("[-_]", "", name.lower()))
 
 
 def read_signal(fields: dict, model: type[BaseModel] = DeployFields) -> Signal:
@@ -136,7 +140,11 @@ def read_fields(request: Request) -> dict:
     inner = _json_object(inner, "data") if isinstance(inner, str) else inner
     if "data" in inner:
         raise BadRequest("data holds another data; one envelope is enough")
-    return inner
+    beside = {name: value for name, value in outer.items() if name != "data"}
+    for name in sorted(beside):
+        if right := _ours(name):
+            raise BadRequest(f"{name} stands beside data, where it is not read; write {right} inside data")
+    return beside | inner
 
 
 def read_wait_argument(request: Request) -> float:
