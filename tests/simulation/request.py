@@ -21,6 +21,7 @@ class Request:
     path: str
     body: bytes = b""
     content_type: str = "application/json"
+    accept: str = "application/json"
     user: str = "admin"
     verb: str = ""
     resource: str = ""

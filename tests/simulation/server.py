@@ -86,7 +86,7 @@ class Handler(BaseHTTPRequestHandler):
         """Serve one request."""
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         content_type = self.headers.get("Content-Type", "").partition(";")[0]
-        request = Request(self.command, self.path, body, content_type)
+        request = Request(self.command, self.path, body, content_type, self.headers.get("Accept", ""))
         self.cluster.note(request)
         try:
             request.user = self.cluster.authenticate(self.headers.get("Authorization"))
