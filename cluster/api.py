@@ -18,7 +18,7 @@ FIELD_MANAGER = "auto-deployer"
 # The API server ends a watch after so many seconds; in between it sends a bookmark about once a minute.
 # https://kubernetes.io/docs/reference/using-api/api-concepts/#watch-bookmarks
 WATCH_SECONDS, MAX_SILENCE_SECONDS = 900, 75
-MAX_PAGE_ITEMS = 500
+MAX_PAGE_ITEMS = 250
 # The API server itself gives up after five conflicts. A burst of signals to one Deployment causes more.
 MAX_ATTEMPTS = 12
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.02, 0.64
