@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from manifest.annotations import REVISION, annotations_of
 from manifest.pod_template import without_hash
 
-# Signals in quick succession leave a ReplicaSet each, which Kubernetes deletes only when a rollout is complete. Of those
-# without pods, a verdict needs the one of the newest revision.
+# Signals in quick succession leave a ReplicaSet each, and Kubernetes deletes them only when a rollout is complete. Of
+# those without pods, a verdict needs the one of the newest revision.
 MAX_EMPTY_REPLICASETS = 20
 _KINDS_ABOVE = {"deployments": (), "replicasets": ("deployments",), "pods": ("replicasets", "deployments")}
 _KEPT_METADATA = ("name", "namespace", "uid", "ownerReferences", "creationTimestamp", "deletionTimestamp")
@@ -77,7 +77,7 @@ class Store:
         siblings[thing["metadata"]["uid"]] = thing
         if kind == "replicasets" and len(siblings) > MAX_EMPTY_REPLICASETS:
             empty = sorted(filter(_is_empty, siblings.values()), key=lambda each: revision_of(each) or math.inf)
-            for spare in empty[: -MAX_EMPTY_REPLICASETS]:
+            for spare in empty[:-MAX_EMPTY_REPLICASETS]:
                 del siblings[spare["metadata"]["uid"]]
             if len(self._pod_specs) > 2 * MAX_EMPTY_REPLICASETS:
                 self._forget_pod_specs()
