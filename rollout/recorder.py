@@ -43,19 +43,24 @@ class Recorder:
         if (seconds := follower.record_start_at - time.monotonic()) > 0:
             return seconds
 
+        is_first, is_new = not follower.record_start_at, False
+
         def decide(records: Records) -> Record | None:
+            nonlocal is_new
             follower.something_works = any(each.worked for each in records.values())
             is_recorded = record.rollout.id in records or record.rollout.id in records.unreadable
+            # Once new, always new: it may be recorded since the API server took our write and its answer was lost.
+            is_new = is_new or not is_recorded
             return None if is_recorded else record
 
-        is_first = not follower.record_start_at
         try:
-            is_new = self._ledger.change(*follower.place, decide)
+            self._ledger.change(*follower.place, decide)
             follower.record_start_at = math.inf
         except Refusal as error:
             log.warning("the start isn't recorded yet: %s", error, extra=record.rollout.log_fields)
             follower.record_start_at = time.monotonic() + RECORD_AGAIN_SECONDS
-            is_new = is_first and decide(self._ledger.read_or_known(*follower.place[:2])) is not None
+            if is_first:
+                decide(self._ledger.read_or_known(*follower.place[:2]))
         if is_new and is_first:
             self.event(follower, "Deploying", f"{record.cause} ({record.rollout.id})")
         return follower.record_start_at - time.monotonic()

@@ -19,7 +19,10 @@ from .store import Watch
 
 @dataclass
 class Fault:
-    """What happens to the next requests that match: first the call, then the delay, then the rest."""
+    """What happens to the next requests that match: first the call, then the delay, then the rest.
+
+    With `late` all that happens after the request has taken effect; only its answer is missing.
+    """
 
     times: int
     method: str = ""  # the beginning of it
@@ -30,6 +33,7 @@ class Fault:
     delay: float = 0
     call: Callable[[], object] | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    late: bool = False
 
     def matches(self, request: Request) -> bool:
         """Return whether a request is one of those."""

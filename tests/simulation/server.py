@@ -105,6 +105,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answered(self, request: Request, fault: Fault) -> bool:
         """Let a fault happen; return whether the fault was the answer."""
+        if fault.late:
+            with contextlib.suppress(ApiError):
+                self.cluster.api.answer(request)
         if fault.call:
             fault.call()
         time.sleep(fault.delay)
