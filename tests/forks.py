@@ -83,8 +83,10 @@ def _serve(listening: socket.socket, environ: dict[str, str], log_file: str, qui
     from werkzeug.serving import make_server
 
     from app import create_app
+    from rollout import aftermath
     from rollout.monitor import Monitor
 
+    aftermath.MAX_ROLLBACK_SECONDS = 1  # How long it waits for another process that may have died.
     if quiet:
         Monitor.resume = lambda *arguments: None
     for number, file in ((0, os.devnull), (1, log_file), (2, log_file)):

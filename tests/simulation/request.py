@@ -22,6 +22,7 @@ class Request:
     body: bytes = b""
     content_type: str = "application/json"
     user: str = "admin"
+    client: str = ""
     verb: str = ""
     resource: str = ""
     group: str = ""

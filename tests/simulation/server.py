@@ -89,7 +89,8 @@ class Handler(BaseHTTPRequestHandler):
         request = Request(self.command, self.path, body, content_type)
         self.cluster.note(request)
         try:
-            request.user = self.cluster.authenticate(self.headers.get("Authorization"))
+            header = self.headers.get("Authorization")
+            request.user, request.client = self.cluster.authenticate(header), (header or "").partition(".")[2]
             fault = self.cluster.take_fault(request)
             if fault and self._answered(request, fault):
                 return
