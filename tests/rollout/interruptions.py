@@ -195,10 +195,8 @@ class Run:
             self.survivor = Process(self.world, namespace, quiet=False) if is_new else self.world.replica
         if rollout_id is None:
             self.signal_again()
-        if self.heir == NEW_PROCESS and (self.dies or rollout_id):
-            return
-        replica = self.survivor if self.heir == NEW_PROCESS else self.world.replica
-        wait_for(lambda: replica.show(namespace, wait=1) and self.is_over(), MAX_SECONDS)
+        if self.heir != NEW_PROCESS:
+            wait_for(lambda: self.world.replica.show(namespace, wait=1) and self.is_over(), MAX_SECONDS)
 
     def signal_again(self):
         """Signal to the survivor what got no answer, unless it has arrived."""
