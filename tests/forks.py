@@ -70,7 +70,7 @@ def main() -> None:
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # What has ended is gone at once.
     for line in sys.stdin:
-        # Before the fork: whoever asks too early is served a little later.
+        # Before the fork: a request that comes too early waits in its queue.
         listening = socket.create_server(("127.0.0.1", 0), backlog=128)
         if not (pid := os.fork()):
             _serve(listening, **json.loads(line))
