@@ -56,8 +56,6 @@ class Aftermath:
         def decide(records: Records) -> Record | None:
             nonlocal decided
             known = records.get(ended.rollout.id)
-            # The process that recorded its start has written the Event too.
-            follower.is_announced |= known is not None
             if known and known.rollout.ended:
                 decided = known, decided[1]
                 return None

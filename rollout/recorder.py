@@ -49,13 +49,12 @@ class Recorder:
             return None if is_recorded else record
 
         try:
-            is_new = self._ledger.change(*follower.place, decide)
+            self._ledger.change(*follower.place, decide)
             follower.record_start_at = math.inf
         except Refusal as error:
             log.warning("the start isn't recorded yet: %s", error, extra=record.rollout.log_fields)
             follower.record_start_at = time.monotonic() + RECORD_AGAIN_SECONDS
-            is_new = decide(self._ledger.read_or_known(*follower.place[:2])) is not None
-        follower.is_announced |= not is_new
+            decide(self._ledger.read_or_known(*follower.place[:2]))
         self.announce(follower)
         return follower.record_start_at - time.monotonic()
 

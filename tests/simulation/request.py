@@ -23,6 +23,7 @@ class Request:
     content_type: str = "application/json"
     accept: str = "application/json"
     user: str = "admin"
+    client: str = ""
     verb: str = ""
     resource: str = ""
     group: str = ""

@@ -89,7 +89,8 @@ class Handler(BaseHTTPRequestHandler):
         request = Request(self.command, self.path, body, content_type, self.headers.get("Accept", ""))
         self.cluster.note(request)
         try:
-            request.user = self.cluster.authenticate(self.headers.get("Authorization"))
+            header = self.headers.get("Authorization")
+            request.user, request.client = self.cluster.authenticate(header), (header or "").partition(".")[2]
             fault = self.cluster.take_fault(request)
             if fault and self._answered(request, fault):
                 return
@@ -105,6 +106,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answered(self, request: Request, fault: Fault) -> bool:
         """Let a fault happen; return whether the fault was the answer."""
+        if fault.late:
+            with contextlib.suppress(ApiError):
+                self.cluster.api.answer(request)
         if fault.call:
             fault.call()
         time.sleep(fault.delay)
