@@ -52,7 +52,7 @@ $(VENV)/.runs: requirements.txt
 	$(install) -r requirements.txt
 	touch $@
 
-# What tests and lints, on top: 250 MB that `make run` does without.
+# What tests and lints, on top: 290 MB that `make run` does without.
 $(VENV)/.tests: $(VENV)/.runs requirements-dev.txt
 	$(install) -r requirements-dev.txt
 	touch $@

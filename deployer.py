@@ -11,7 +11,7 @@ from kubernetes.client import V1Deployment
 import deployment_spec
 from cluster.api import Cluster
 from deployment_spec import Signal
-from errors import Invalid, NotFound, Refusal
+from errors import Invalid, NotFound, Refusal, TooSlow, Unreachable
 from manifest import files
 from manifest.annotations import CHANGE_CAUSE, annotations_of
 from manifest.files import Manifest
@@ -119,17 +119,25 @@ class Deployer:
 
     def _deploy(self, manifest: Manifest, signal: Signal, recorded: Records | None = None) -> Report:
         """Deploy; with `recorded`, raise DuplicateWebhook when a rollout with the same cause has just started."""
-        rollout_id = new_rollout_id()
+        rollout_id, is_sent = new_rollout_id(), False
 
         def build(live: dict | None) -> V1Deployment | dict:
+            nonlocal is_sent
             if recorded is not None and _has_just_started(signal.cause, live, recorded, besides=rollout_id):
                 raise DuplicateWebhook
-            return deployment_spec.build(manifest, signal, rollout_id, live, self._settings.settle_seconds)
+            body = deployment_spec.build(manifest, signal, rollout_id, live, self._settings.settle_seconds)
+            is_sent = True
+            return body
 
         try:
             live = self._cluster.apply(manifest.namespace, manifest.name, build, signal.dry_run)
         except Invalid as error:
             raise Invalid(f"{manifest.file}: {error}", error.reason) from error
+        except (Unreachable, TooSlow):
+            # It may have arrived, and only its answer is lost: then it rolls out, and has to be followed.
+            live = self._cluster.read_deployment(manifest.namespace, manifest.name) if is_sent else None
+            if live is None or rollout_id_of(live["spec"]["template"]) != rollout_id:
+                raise
         record = new_record(live, self._settings.rollback_on_failure)
         started = record.rollout
         if signal.dry_run:

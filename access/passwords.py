@@ -2,8 +2,10 @@
 
 import hmac
 import logging
+import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,22 +33,24 @@ class Password:
 
 
 class Passwords:
-    """Compare passwords with the files of a directory; each use reads them, so that a new Secret needs no restart."""
+    """Compare passwords with the files of a directory. A file that has changed is read again at its next use."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._logged: list[str] = []
+        # By path: what stat said of the file when it was read, and what was in it.
+        self._files: dict[str, tuple[tuple, tuple[list[Password], list[str]]]] = {}
 
     def read(self) -> tuple[list[Password], list[str]]:
         """Return the usable passwords, and a sentence for each file or line that can't be used; log a new sentence."""
         passwords, problems = [], []
         try:
             # Kubernetes puts `..data` and other names with a dot in front there for its own use.
-            paths = sorted(path for path in self.directory.iterdir() if not path.name.startswith("."))
+            names = sorted(name for name in os.listdir(self.directory) if not name.startswith("."))
         except OSError as error:
-            paths, problems = [], [f"{self.directory} can't be read: {error.strerror}"]
-        for path in paths:
-            found, wrong = _read_file(path)
+            names, problems = [], [f"{self.directory} can't be read: {error.strerror}"]
+        for name in names:
+            found, wrong = self._read_if_changed(os.path.join(self.directory, name))
             passwords += found
             problems += wrong
         if problems != self._logged:
@@ -60,6 +64,16 @@ class Passwords:
         # Each given one is compared with every line, so that the time tells an attacker nothing.
         known, _ = self.read()
         return frozenset(each.file for each in known for one in given if hmac.compare_digest(each.value, one))
+
+    def _read_if_changed(self, path: str) -> tuple[list[Password], list[str]]:
+        with suppress(OSError):
+            status = os.stat(path)
+            state = (status.st_ino, status.st_mtime_ns, status.st_size)
+            known = self._files.get(path)
+            if known is None or known[0] != state:
+                known = self._files[path] = state, _read_file(Path(path))
+            return known[1]
+        return _read_file(Path(path))
 
 
 def _read_file(path: Path) -> tuple[list[Password], list[str]]:

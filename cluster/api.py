@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from kubernetes.client import V1Deployment
 
 from cluster.backoff import Backoff
-from cluster.connection import Connection, Stream
+from cluster.connection import METADATA_ALONE, Connection, Stream
 from errors import Conflict, NotFound, Unreachable
 
 log = logging.getLogger(__name__)
@@ -133,12 +133,15 @@ class Cluster:
         return self._read("configmaps", namespace, name)
 
     def create_config_map(self, namespace: str, body: dict) -> dict:
-        """Create a ConfigMap. Raises Conflict when there is one."""
-        return self._call("POST", _path("configmaps", namespace), _AS_OURS, body)
+        """Create a ConfigMap; return it without its data. Raises Conflict when there is one."""
+        return self._call("POST", _path("configmaps", namespace), _AS_OURS, body, METADATA_ALONE)
 
     def patch_config_map(self, namespace: str, name: str, body: dict) -> dict:
-        """Change a ConfigMap. Raises Conflict when its resourceVersion isn't the body's, NotFound when it is gone."""
-        return self._call("PATCH", _path("configmaps", namespace, name), _AS_OURS, body)
+        """Change a ConfigMap; return it without its data.
+
+        Raises Conflict when its resourceVersion isn't the body's, NotFound when it is gone.
+        """
+        return self._call("PATCH", _path("configmaps", namespace, name), _AS_OURS, body, METADATA_ALONE)
 
     def _read(self, kind: str, namespace: str, name: str) -> dict | None:
         with suppress(NotFound):

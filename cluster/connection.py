@@ -22,6 +22,10 @@ CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS = 2, 10
 MAX_RETRY_AFTER_SECONDS = 5
 # So many connections stay open between calls. A busy moment may open more; each of those is closed after its call.
 MAX_CONNECTIONS = 16
+# The log of a container isn't JSON.
+ANYTHING = "application/json, */*"
+# https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables-or-metadata
+METADATA_ALONE = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json"
 
 
 class Connection:
@@ -32,16 +36,24 @@ class Connection:
         self._client: client.ApiClient | None = None
         self._lock = threading.Lock()
 
-    def call(self, method: str, path: str, query: dict | None = None, body: object = None) -> dict:
+    def call(
+        self, method: str, path: str, query: dict | None = None, body: object = None, accept: str = ANYTHING
+    ) -> dict:
         """Make a call; return the JSON of its answer as the API server wrote it. Raises a Refusal."""
-        answer = self.send(method, path, query, body)
+        answer = self.send(method, path, query, body, accept)
         try:
             return json.loads(answer.data)
         except ValueError as error:
             raise unreachable(self._connected().configuration.host, "what answers there is no API server") from error
 
     def send(
-        self, method: str, path: str, query: dict | None = None, body: object = None, max_silence_seconds: float = 0
+        self,
+        method: str,
+        path: str,
+        query: dict | None = None,
+        body: object = None,
+        accept: str = ANYTHING,
+        max_silence_seconds: float = 0,
     ) -> RESTResponse:
         """Make a call; return its answer, read to its end unless `max_silence_seconds` is given: then it is a watch.
 
@@ -49,8 +61,7 @@ class Connection:
         the API server is busy, after the pause that it asks for; and with credentials read again where they were
         refused, since Kubernetes rotates the token of a service account. Raises a Refusal.
         """
-        # The log of a container isn't JSON.
-        headers = {"Accept": "application/json, */*", "Content-Type": "application/json"}
+        headers = {"Accept": accept, "Content-Type": "application/json"}
         if method == "PATCH":
             headers["Content-Type"] = "application/strategic-merge-patch+json"
         read_seconds = max_silence_seconds or READ_TIMEOUT_SECONDS

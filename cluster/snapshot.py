@@ -1,12 +1,16 @@
 """Keep what is known of a namespace, and show one Deployment with its objects at one moment. It makes no call."""
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from manifest.annotations import REVISION, annotations_of
 from manifest.pod_template import without_hash
 
+# Signals in quick succession leave a ReplicaSet each, and Kubernetes deletes them only when a rollout is complete. Of
+# those without pods, a verdict needs the one of the newest revision.
+MAX_EMPTY_REPLICASETS = 20
 _KINDS_ABOVE = {"deployments": (), "replicasets": ("deployments",), "pods": ("replicasets", "deployments")}
 _KEPT_METADATA = ("name", "namespace", "uid", "ownerReferences", "creationTimestamp", "deletionTimestamp")
 
@@ -69,7 +73,14 @@ class Store:
             template = thing["spec"]["template"]
             spec = self._pod_specs.setdefault(json.dumps(template["spec"], sort_keys=True), template["spec"])
             thing = {**thing, "spec": {"template": {**template, "spec": spec}}}
-        self._things[kind].setdefault(parent, {})[thing["metadata"]["uid"]] = thing
+        siblings = self._things[kind].setdefault(parent, {})
+        siblings[thing["metadata"]["uid"]] = thing
+        if kind == "replicasets" and len(siblings) > MAX_EMPTY_REPLICASETS:
+            empty = sorted(filter(_is_empty, siblings.values()), key=lambda each: revision_of(each) or math.inf)
+            for spare in empty[:-MAX_EMPTY_REPLICASETS]:
+                del siblings[spare["metadata"]["uid"]]
+            if len(self._pod_specs) > 2 * MAX_EMPTY_REPLICASETS:
+                self._forget_pod_specs()
 
     def remove(self, kind: str, thing: dict) -> None:
         """Forget an object that is deleted."""
@@ -149,6 +160,10 @@ def is_active(pod: dict) -> bool:
     """Tell whether a pod still counts: it has not ended, and is not being deleted."""
     ended = pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
     return not ended and not pod["metadata"].get("deletionTimestamp")
+
+
+def _is_empty(replicaset: dict) -> bool:
+    return not any(replicaset["status"].get(field) for field in ("replicas", "terminatingReplicas"))
 
 
 def _has_restarted(pod: dict) -> bool:

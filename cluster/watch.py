@@ -5,6 +5,7 @@ server is away, reads lists without paging, waits for ever on a silent watch, an
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -62,9 +63,9 @@ class View:
         self.changed.set()
         self._watched = watched
 
-    def wait(self, seconds: float | None) -> None:
-        """Wait until something changes, or for so many seconds."""
-        self.changed.wait(seconds)
+    def wait(self, seconds: float) -> None:
+        """Wait until something changes, or for so many seconds; infinity means without an end."""
+        self.changed.wait(None if seconds == math.inf else seconds)
         self.changed.clear()
 
     def snapshot(self, events: list[dict]) -> Snapshot | None:

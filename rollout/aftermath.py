@@ -193,7 +193,10 @@ class Aftermath:
         where = f"{rollout.namespace}/{rollout.deployment}"
         log.log(level, "Deployment %s: %s", where, as_text(rollout), extra=rollout.log_fields)
         self._metrics.count(follower.manifest.stem, rollout)
-        self.recorder.event(follower, f"Rollout{rollout.phase.value.capitalize()}", as_line(rollout))
+        if rollout.phase is not Phase.SUPERSEDED:
+            self.recorder.announce(follower)
+        if follower.is_announced:
+            self.recorder.event(follower, f"Rollout{rollout.phase.value.capitalize()}", as_line(rollout))
 
 
 def _compared(ended: Record, ran: dict[str, str], records: Records, target: Target | None) -> Record:

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 # Until warning events are asked for, doubled each time: they explain what pods don't say.
 MIN_WARNINGS_SECONDS = 5
+# A rollout that is superseded within this time needs one record and no Event.
+RECORD_START_SECONDS = 0.5
 # For the first answer of a watch, beyond the time that a request wants to wait.
 MAX_FIRST_LOOK_SECONDS = 5
 
@@ -36,11 +38,12 @@ class Follower:
     """
 
     def __init__(self, cluster: Cluster, settle_seconds: int, manifest: Manifest, live: dict, record: Record) -> None:
-        self.manifest, self.record, self.is_superseded = manifest, record, False
+        self.manifest, self.record, self._superseded = manifest, record, threading.Event()
         # Whether an earlier rollout of the Deployment worked; what the record says, for who follows to set.
         self.something_works = False
-        # When to record its start, by time.monotonic(), and whether its end is recorded; the recorder sets both.
-        self.record_start_at, self.is_recorded = 0.0, True
+        # When to record its start, by time.monotonic(); whether an Event tells it; whether its end is recorded. The
+        # recorder sets all three.
+        self.record_start_at, self.is_announced, self.is_recorded = time.monotonic() + RECORD_START_SECONDS, False, True
         self.uid, self._generation = live["metadata"]["uid"], live["metadata"]["generation"]
         self._cluster, self._settle_seconds, self._changed = cluster, settle_seconds, threading.Condition()
         self._events: list[dict] = []
@@ -76,20 +79,24 @@ class Follower:
     def supersede(self, newer: "Follower") -> None:
         """Learn that a newer rollout has replaced this one, if it has: generations say so, rollout ids don't."""
         if newer.uid == self.uid and newer._generation > self._generation:
-            self.is_superseded = True
+            self._superseded.set()
+
+    def is_superseded_within(self, seconds: float) -> bool:
+        """Wait so many seconds; return at once when a newer rollout has replaced this one, and whether it has."""
+        return self._superseded.wait(seconds)
 
     def follow(
         self, view: View, until: float = math.inf, meanwhile: Callable[[], float] = lambda: math.inf
     ) -> tuple[Verdict, Snapshot]:
         """Watch until there is a verdict; return it, and what it was made of.
 
-        It calls `meanwhile` now and then, which returns in how many seconds it is to be called again.
+        It calls `meanwhile` now and then while there is none; that returns in how many seconds to call it again.
 
         With `until`, of time.monotonic(), return also at that time, or when the rollout is paused. Raises a Refusal if
         nothing could be seen by then.
         """
         while True:
-            snapshot, record = self._look(view, until), self.record
+            snapshot, record = self._look(view, until, meanwhile), self.record
             verdict = judge(
                 record.template,
                 snapshot,
@@ -108,7 +115,7 @@ class Follower:
                 return verdict, snapshot
             self._wait_for_change(view, verdict, snapshot, min(until, time.monotonic() + meanwhile()))
 
-    def _look(self, view: View, until: float) -> Snapshot:
+    def _look(self, view: View, until: float, meanwhile: Callable[[], float]) -> Snapshot:
         """Return a snapshot that is no older than the rollout."""
         while True:
             snapshot = view.snapshot(self._events)
@@ -121,7 +128,7 @@ class Follower:
                 return snapshot
             if time.monotonic() >= until + MAX_FIRST_LOOK_SECONDS:
                 raise view.trouble or Unreachable("the API server can't be watched; try again")
-            view.wait(None if until == math.inf else 1)
+            view.wait(min(meanwhile(), math.inf if until == math.inf else 1))
 
     def _is_current(self, snapshot: Snapshot, view: View) -> bool:
         """Ask the API server once before a final verdict: a watch that broke silently looks like one without news."""
@@ -149,8 +156,7 @@ class Follower:
                 self._next_warnings = time.monotonic() + self._warnings_pause
                 return
             wakes.append(self._next_warnings - time.monotonic())
-        seconds = max(min(wakes), 0.01)
-        view.wait(None if seconds == math.inf else seconds)
+        view.wait(max(min(wakes), 0.01))
 
     def _own(self, deployment: dict | None) -> dict | None:
         return deployment if deployment and deployment["metadata"]["uid"] == self.uid else None

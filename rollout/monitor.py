@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 # An older verdict isn't news any more.
 MAX_NEWS_SECONDS = 24 * 60 * 60
+QUIET_SECONDS = 0.05  # Before a rollout is followed: the answer to its signal goes out undisturbed.
 # Between attempts to look for unfinished rollouts while the API server can't be reached.
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1, 30
 
@@ -81,12 +82,12 @@ class Monitor:
 
         Raises NotFound.
         """
-        place = (manifest.namespace, manifest.name)
-        if follower := self._followers.get((*place, rollout_id)):
+        key = (manifest.namespace, manifest.name, rollout_id)
+        if follower := self._followers.get(key):
             return follower.wait(seconds), self.recorded(manifest)
-        if ended := self._followers.ended((*place, rollout_id)):
+        if ended := self._followers.ended(key):
             return ended, self.recorded(manifest)
-        records = self._ledger.read(*place)
+        records = self._ledger.read(manifest.namespace, manifest.name)
         asked = records.get(rollout_id)
         if asked and asked.rollout.ended and not any(record.is_unfinished for record in records.values()):
             return asked.rollout, records
@@ -148,7 +149,7 @@ class Monitor:
 
     def _see_through(self, follower: Follower) -> None:
         """Follow a rollout to its verdict, and do what comes after it."""
-        if follower.is_superseded:
+        if follower.is_superseded_within(QUIET_SECONDS):
             # Without a look at the cluster: signals in quick succession don't queue up here.
             self._aftermath.record_verdict(follower, Verdict(Phase.SUPERSEDED, SUPERSEDED), GONE)
         else:
@@ -158,7 +159,6 @@ class Monitor:
     def _watch(self, follower: Follower) -> None:
         after, manifest = self._aftermath, follower.manifest
         with self._watches.of(manifest.namespace, manifest.name) as view:
-            self._recorder.record_start(follower)
             verdict, snapshot = follower.follow(view, meanwhile=lambda: self._recorder.record_start(follower))
             won, target = after.record_verdict(follower, verdict, snapshot)
             # While the watch is still open: the rollback goes on with it.

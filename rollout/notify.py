@@ -3,6 +3,7 @@
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -10,8 +11,8 @@ from types import ModuleType
 
 from cluster.api import Cluster
 from cluster.backoff import Backoff
-from errors import Refusal
-from rollout.model import Phase, Rollout
+from errors import Conflict, Refusal
+from rollout.model import Rollout
 
 log = logging.getLogger(__name__)
 
@@ -99,13 +100,14 @@ def _delivered(apprise: object, url: str, title: str, text: str, kind: object) -
 
 
 def write_event(cluster: Cluster, rollout: Rollout, uid: str, reason: str, message: str) -> None:
-    """Write an Event about the Deployment with this uid; an error of the API is only logged."""
+    """Write an Event about the Deployment with this uid, once for each reason; an error of the API is only logged."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     about = {"apiVersion": "apps/v1", "kind": "Deployment", "name": rollout.deployment, "namespace": rollout.namespace}
     event = {
-        "metadata": {"generateName": f"{rollout.deployment}.", "namespace": rollout.namespace},
+        # A name that is always the same: what arrives twice, since an answer was lost, is refused the second time.
+        "metadata": {"name": f"{uid}.{rollout.id}.{reason}".lower(), "namespace": rollout.namespace},
         "involvedObject": about | {"uid": uid},
-        "type": "Warning" if rollout.phase is Phase.FAILED else "Normal",
+        "type": "Warning" if reason == "RolloutFailed" else "Normal",
         "reason": reason,
         "message": message[:MAX_EVENT_CHARACTERS],
         "source": {"component": "auto-deployer"},
@@ -116,6 +118,7 @@ def write_event(cluster: Cluster, rollout: Rollout, uid: str, reason: str, messa
         "count": 1,
     }
     try:
-        cluster.create_event(rollout.namespace, event)
+        with suppress(Conflict):  # It is there already.
+            cluster.create_event(rollout.namespace, event)
     except Refusal as error:
         log.warning("no Event was written: %s", error, extra=rollout.log_fields)

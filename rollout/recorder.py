@@ -48,16 +48,14 @@ class Recorder:
             is_recorded = record.rollout.id in records or record.rollout.id in records.unreadable
             return None if is_recorded else record
 
-        is_first = not follower.record_start_at
         try:
-            is_new = self._ledger.change(*follower.place, decide)
+            self._ledger.change(*follower.place, decide)
             follower.record_start_at = math.inf
         except Refusal as error:
             log.warning("the start isn't recorded yet: %s", error, extra=record.rollout.log_fields)
             follower.record_start_at = time.monotonic() + RECORD_AGAIN_SECONDS
-            is_new = is_first and decide(self._ledger.read_or_known(*follower.place[:2])) is not None
-        if is_new and is_first:
-            self.event(follower, "Deploying", f"{record.cause} ({record.rollout.id})")
+            decide(self._ledger.read_or_known(*follower.place[:2]))
+        self.announce(follower)
         return follower.record_start_at - time.monotonic()
 
     def record_at_last(self, follower: Follower) -> None:
@@ -94,6 +92,12 @@ class Recorder:
         if ended is None:
             raise NotFound(f"no rollout {rollout_id} of {manifest.name} is known")
         return ended
+
+    def announce(self, follower: Follower) -> None:
+        """Write the Event that a rollout has started, once."""
+        if not follower.is_announced:
+            follower.is_announced = True
+            self.event(follower, "Deploying", f"{follower.record.cause} ({follower.record.rollout.id})")
 
     def event(self, follower: Follower, reason: str, message: str) -> None:
         """Write an Event about the Deployment of a rollout."""

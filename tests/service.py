@@ -83,9 +83,14 @@ class Service(Asker):
     """Run the service in a process of its own; a context manager that ends it."""
 
     def __init__(
-        self, environ: Mapping[str, str], port: int | None = None, log_file: Path | None = None, host: str = "127.0.0.1"
+        self,
+        environ: Mapping[str, str],
+        port: int | None = None,
+        log_file: Path | None = None,
+        host: str = "127.0.0.1",
+        module: str = "app:create_app()",
     ) -> None:
-        self.host = host
+        self.host, self._module = host, module
         self.environ, self.port, self._log_file = dict(environ), port or free_port(), log_file or Path(os.devnull)
         self.lines: list[str] = []
         self.process: subprocess.Popen | None = None
@@ -116,7 +121,8 @@ class Service(Asker):
         """Start the process, and don't wait for it to serve."""
         ini = (ROOT / "uwsgi.ini").read_text()
         self._folder = tempfile.TemporaryDirectory(prefix="auto-deployer-")
-        for option, value in (("http", f"{self.host}:{self.port}"), ("socket", f"{self._folder.name}/socket")):
+        http, socket_path = f"{self.host}:{self.port}", f"{self._folder.name}/socket"
+        for option, value in (("http", http), ("socket", socket_path), ("module", self._module)):
             ini, found = re.subn(rf"(?m)^{option} = .*$", f"{option} = {value}", ini)
             if not found:
                 raise ValueError(f"uwsgi.ini must have a line for {option}")

@@ -397,6 +397,20 @@ LEAKY = {
 }
 
 
+@pytest.mark.parametrize("host", [b"", b"Host: x\r\n", b"Host: " + b"example." * 31 + b"com\r\n"])
+@pytest.mark.parametrize("protocol", [b"HTTP/1.0", b"HTTP/1.1"])
+def test_the_header_host_may_be_missing(service, protocol, host):
+    answer = service.raw(b"GET /healthz " + protocol + b"\r\n" + host + b"\r\n")
+    assert answer.startswith(protocol + b" 200 ")
+
+
+@pytest.mark.parametrize("host", [b"", b" ", b"x" * 256])
+def test_a_host_that_the_router_can_not_use_gets_no_answer(service, host):
+    # As the comment in uwsgi.ini says; it ends where uWSGI learns to answer.
+    assert service.raw(b"GET /healthz HTTP/1.1\r\nHost:" + host + b"\r\n\r\n") == b""
+    assert service.get("/healthz").status == 200
+
+
 @pytest.mark.parametrize("end", ["half", "whole", "reset"])
 def test_no_secret_of_a_broken_request_is_in_the_log(service, end):
     for sent in LEAKY.values():

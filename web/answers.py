@@ -2,9 +2,9 @@
 
 import logging
 import re
+import secrets
 import shlex
 import time
-import uuid
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -36,12 +36,19 @@ def answer(status: int, data: dict, text: str, markdown: Callable[[], str] | Non
     }
     if markdown:
         renderers["text/markdown"] = lambda: Response(markdown(), mimetype="text/markdown")
-    # Without parameters: Werkzeug takes `application/json; charset=utf-8` for another type.
-    accepted = MIMEAccept([(kind.partition(";")[0], quality) for kind, quality in request.accept_mimetypes])
-    response = renderers[accepted.best_match(list(renderers), default="text/plain")]()
+    response = renderers[_preferred(list(renderers))]()
     response.status_code = status
     response.headers["Vary"] = "Accept"
     return response
+
+
+def _preferred(kinds: list[str]) -> str:
+    """Return the media type that the request's Accept prefers; the first one where it says nothing."""
+    if not (accepted := request.accept_mimetypes):
+        return kinds[0]
+    # Without parameters: Werkzeug takes `application/json; charset=utf-8` for another type.
+    plain = MIMEAccept([(kind.partition(";")[0], quality) for kind, quality in accepted])
+    return plain.best_match(kinds, default=kinds[0])
 
 
 def error(status: int, sentence: str, reason: str, **data: object) -> Response:
@@ -121,7 +128,7 @@ def identify() -> None:
     """Give the request an id: the one that the sender gave it, where that is a plain word."""
     g.started = time.monotonic()
     given = request.headers.get("X-Request-ID", "")
-    g.request_id = given if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", given) else uuid.uuid4().hex
+    g.request_id = given if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", given) else secrets.token_hex(16)
 
 
 @blueprint.after_app_request

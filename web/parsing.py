@@ -92,10 +92,14 @@ def unknown_fields(fields: dict, model: type[BaseModel]) -> list[str]:
     """
     unknown = sorted(fields.keys() - model.model_fields.keys() - model.refused - {"pw"})
     for name in unknown:
-        right = _BY_LETTERS.get(re.sub("[-_]", "", name.lower()), name)
-        if right != name:
+        if (right := _ours(name)) and right != name:
             raise BadRequest(f"{name}: write {right}")
     return unknown
+
+
+def _ours(name: str) -> str | None:
+    """Return which of our fields a name means, whatever its case, dashes and underscores."""
+    return _BY_LETTERS.get(re.sub("[-_]", "", name.lower()))
 
 
 def read_signal(fields: dict, model: type[BaseModel] = DeployFields) -> Signal:
@@ -136,7 +140,11 @@ def read_fields(request: Request) -> dict:
     inner = _json_object(inner, "data") if isinstance(inner, str) else inner
     if "data" in inner:
         raise BadRequest("data holds another data; one envelope is enough")
-    return inner
+    beside = {name: value for name, value in outer.items() if name != "data"}
+    for name in sorted(beside):
+        if right := _ours(name):
+            raise BadRequest(f"{name} stands beside data, where it is not read; write {right} inside data")
+    return beside | inner
 
 
 def read_wait_argument(request: Request) -> float:
@@ -165,24 +173,32 @@ def read_passwords(request: Request, fields: dict | None = None) -> list[bytes]:
         if not isinstance(fields["pw"], str):
             raise BadRequest("pw must be text")
         passwords.append(fields["pw"].encode("utf-8", "surrogatepass"))
-    password = b""
-    # https://www.rfc-editor.org/rfc/rfc7617: user, colon, password. A header that isn't base64 has no password.
-    with suppress(ValueError):
-        password = b64decode(read_authorization(request, "basic"), validate=True).partition(b":")[2]
-    return passwords + [each for each in (read_authorization(request, "bearer"), password) if each]
+    scheme, given = _authorization(request)
+    password = given if scheme == "bearer" else b""
+    if scheme == "basic":
+        # https://www.rfc-editor.org/rfc/rfc7617: user, colon, password. A header that isn't base64 has no password.
+        with suppress(ValueError):
+            password = b64decode(given, validate=True).partition(b":")[2]
+    return [*passwords, password] if password else passwords
 
 
-def read_authorization(request: Request, scheme: str) -> bytes:
-    """Return what the Authorization header holds for this scheme, or nothing."""
+def read_token(request: Request) -> bytes:
+    """Return what the Authorization header holds as a bearer token, or nothing."""
+    scheme, given = _authorization(request)
+    return given if scheme == "bearer" else b""
+
+
+def _authorization(request: Request) -> tuple[str, bytes]:
+    """Return the scheme of the Authorization header, in lower case, and what follows it."""
     # Not read by Werkzeug, which takes a token that contains = for parameters.
-    given, _, token = request.headers.get("Authorization", "").partition(" ")
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     # WSGI decodes the bytes of a header as latin-1: https://peps.python.org/pep-3333/#unicode-issues
-    return token.strip().encode("latin-1", "replace") if given.lower() == scheme else b""
+    return scheme.lower(), given.strip().encode("latin-1", "replace")
 
 
 def _json_object(text: str, what: str) -> dict:
     try:
-        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+        value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         place = f"{error.msg}, line {error.lineno} column {error.colno}"
         if what == "data":
@@ -208,3 +224,7 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+# Made once: json.loads would make one for each body.
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)

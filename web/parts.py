@@ -99,5 +99,4 @@ def parts() -> Parts:
 
 def grants(fields: dict | None = None) -> Grants:
     """Return what the credentials of the current request open; `fields` are those of its body. Raises a Refusal."""
-    token = parsing.read_authorization(request, "bearer")
-    return parts().access.grants(parsing.read_passwords(request, fields), token)
+    return parts().access.grants(parsing.read_passwords(request, fields), parsing.read_token(request))

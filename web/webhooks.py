@@ -36,7 +36,7 @@ class Push:
     @classmethod
     def from_fields(cls, fields: dict) -> "Push":
         """Read a webhook's payload. Raises BadRequest with the name of the field, or NotDockerHub."""
-        _check_callback(fields.get("callback_url") or "")
+        _check_callback(fields.get("callback_url"))
         image = f"{_text(fields, 'repository', 'repo_name')}:{_text(fields, 'push_data', 'tag')}"
         reference = f"{DOCKER_HUB}/{image}"
         try:
@@ -81,6 +81,8 @@ def _outcome(name: str, outcome: str, message: str, rollout_id: str | None = Non
 
 
 def _check_callback(url: object) -> None:
+    if url is None:
+        return
     if not isinstance(url, str):
         raise BadRequest("callback_url must be text")
     try:

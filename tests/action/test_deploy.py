@@ -2,10 +2,13 @@
 
 import html
 import os
+import re
 import subprocess
 
-from tests.action.runner import inputs, needs
-from tests.service import PASSWORD
+import yaml
+
+from tests.action.runner import DEPLOY, inputs, needs
+from tests.service import PASSWORD, ROOT
 
 pytestmark = needs
 
@@ -68,6 +71,26 @@ def test_a_slow_rollout_shows_how_it_goes(runner, service):
     assert lines[0].startswith("progressing: ")
     assert lines[-1].startswith("complete: ")
     assert len(set(lines)) == len(lines)
+
+
+def test_it_says_every_30_s_that_nothing_changes(runner, service, tmp_path):
+    # Here it says so at each answer, as the time between two of them is more than a second.
+    script, found = re.subn(r"(?m)^readonly REPEAT=30 ", "readonly REPEAT=1 ", (DEPLOY / "deploy.sh").read_text())
+    assert found == 1
+    (tmp_path / "deploy.sh").write_text(script)
+    run = runner.run(inputs(service, image="acme/web:unready", timeout="10s"), GITHUB_ACTION_PATH=str(tmp_path))
+    lines = [line.partition(" s  ") for line in run.log.splitlines() if " s  " in line]
+    seconds = [int(second) for second, _, text in lines if text == lines[-1][2]]
+    assert len(seconds) > 1, run.log
+    assert len(set(seconds)) == len(seconds)
+
+
+def test_it_waits_longer_than_kubernetes_by_default():
+    """A rollout that hangs has its verdict after `progressDeadlineSeconds` (600) and some settling time."""
+    default = yaml.safe_load((DEPLOY / "action.yml").read_text())["inputs"]["timeout"]["default"]
+    assert default == "15m"
+    assert f"${{INPUT_TIMEOUT:-{default}}}" in (DEPLOY / "deploy.sh").read_text()
+    assert f"| `timeout` | `{default}` |" in (ROOT / "docs" / "github-actions.md").read_text()
 
 
 def test_a_failure_is_red_and_says_why(runner, patient_service):

@@ -14,18 +14,23 @@ class Figure:
     unit: str = ""
     at_most: float | None = None
     note: str = ""
+    at_least: float | None = None
 
     @property
     def missed(self) -> bool:
         """Whether it was measured, and its target is missed."""
-        return self.value is not None and self.at_most is not None and self.value > self.at_most
+        if self.value is None:
+            return False
+        too_high = self.at_most is not None and self.value > self.at_most
+        return too_high or (self.at_least is not None and self.value < self.at_least)
 
     def cells(self) -> tuple[str, ...]:
         """Return the line, cell by cell."""
         if self.value is None:
             return self.name, "not measured", "", self.note
-        target = "" if self.at_most is None else f"≤ {_short(self.at_most)}{self.unit}"
-        verdict = "" if self.at_most is None else "MISSED" if self.missed else "ok"
+        limits = {"≤": self.at_most, "≥": self.at_least}
+        target = " ".join(f"{sign} {_short(limit)}{self.unit}" for sign, limit in limits.items() if limit is not None)
+        verdict = "MISSED" if self.missed else "ok" if target else ""
         return self.name, f"{_short(self.value)}{self.unit}", target, " ".join(filter(None, [verdict, self.note]))
 
 

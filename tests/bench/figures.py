@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tests.bench.bench import Bench, timed
 from tests.bench.figure import Figure, in_ms
 
-STARTS, SIGNALS = 5, 500
+STARTS, SIGNALS = 5, 3000
 ROUNDS, WARM_UP, PAUSE = 200, 20, 0.05
 
 
@@ -24,7 +24,7 @@ def start(bench: Bench) -> Iterator[Figure]:
 
 def memory_after_start(bench: Bench) -> Iterator[Figure]:
     """What it takes before the first signal."""
-    yield Figure("memory after start (PSS of all processes)", bench.memory(), " MiB", 65)
+    yield Figure("memory after start (PSS of all processes)", bench.memory(), " MiB", 62)
 
 
 def signals(bench: Bench) -> Iterator[Figure]:
@@ -60,7 +60,7 @@ def memory_after_signals(bench: Bench) -> Iterator[Figure]:
         if number == SIGNALS // 2:
             half = bench.memory() or 0
     after = bench.memory()
-    yield Figure(f"memory after {SIGNALS} signals", after, " MiB", 65)
+    yield Figure(f"memory after {SIGNALS} signals", after, " MiB", 80)
     # Below a MiB it is what the allocator keeps back.
     yield Figure("  of that, grown in their second half", None if after is None else after - half, " MiB", 1)
 

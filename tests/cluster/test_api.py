@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from cluster.api import Cluster
 from tests.conftest import deployment
 
 pytestmark = pytest.mark.simulated_only
@@ -102,3 +103,15 @@ def test_a_signal_waits_only_so_long_for_the_signals_before_it(client, cluster, 
         second = client.post("/deployment", {"pw": client.right}, Accept="application/json")
     assert first.result().status == 200
     assert (second.status, second.json()["reason"]) == (503, "Conflict")
+
+
+# What the API server sends back
+
+
+def test_a_config_map_that_is_written_comes_back_without_its_data(admin, cluster):
+    api = Cluster(str(admin.kubeconfig))
+    made = api.create_config_map(cluster.namespace, {"metadata": {"name": "records"}, "data": {"one": "1"}})
+    changed = api.patch_config_map(cluster.namespace, "records", {"data": {"two": "2"}})
+    assert made["metadata"]["resourceVersion"] != changed["metadata"]["resourceVersion"]
+    assert "data" not in made | changed
+    assert api.read_config_map(cluster.namespace, "records")["data"] == {"one": "1", "two": "2"}

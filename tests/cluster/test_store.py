@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from cluster.snapshot import Store, trimmed
+from cluster.snapshot import MAX_EMPTY_REPLICASETS, Store, trimmed
 
 
 def thing(name, owner=None, **fields):
@@ -157,3 +157,15 @@ def test_templates_that_differ_only_in_the_rollout_id_share_one_pod_spec(store):
     assert first["metadata"] != second["metadata"]
     assert first["spec"] is second["spec"]
     assert sent == before
+
+
+def test_of_replicasets_without_pods_only_the_newest_are_kept(store):
+    for number in range(2, 500):
+        found = replicaset(f"web-{number}", "web", number)
+        found["metadata"]["annotations"] = {"deployment.kubernetes.io/revision": str(number)}
+        found["status"] = {"replicas": int(number == 2), "terminatingReplicas": int(number == 3)}
+        put(store, "replicasets", found)
+    kept = names(store.snapshot("web", []).replicasets)
+    assert {"web-2", "web-3", "web-499"} <= set(kept)
+    assert len(kept) <= MAX_EMPTY_REPLICASETS + 3
+    assert names(store.snapshot("api", []).replicasets) == ["api-1"]

@@ -176,7 +176,7 @@ def restart(service):
 
 
 def let_a_minute_pass(cluster):
-    """Make what is recorded a minute older, so that another process may notify."""
+    """Make what isn't finished a minute older, so that another process may finish it."""
 
     def older(text):
         return text and (datetime.fromisoformat(text) - timedelta(seconds=61)).isoformat().replace("+00:00", "Z")
@@ -184,6 +184,8 @@ def let_a_minute_pass(cluster):
     data = cluster.get(CONFIG_MAP, "configmaps")["data"]
     for key, text in data.items():
         record = json.loads(text)
+        if record["told"] and record["rollback"] != "pending":
+            continue
         record["claimed_at"] = older(record["claimed_at"])
         record["rollout"]["finished_at"] = older(record["rollout"]["finished_at"])
         data[key] = json.dumps(record)

@@ -98,3 +98,24 @@ def test_a_silent_watch_is_not_taken_for_success(quiet, cluster):
     limit_pods(cluster, None)
     answer = waiting.result()
     assert (answer.status, answer.json()["phase"]) == (409, "superseded")
+
+
+@pytest.mark.parametrize("image", [None, "acme/web:2"], ids=["create", "patch"])
+def test_a_signal_that_arrives_and_is_never_answered_is_followed(service, cluster, image):
+    if image:
+        service.deploy()
+        wait_for_records(cluster, 1)
+    sent = "PATCH" if image else "POST"
+    # The second time it is refused, since it has arrived before; that answer is lost too.
+    fault = fail(cluster, 2, sent, "deployments", late=True, drop=True)
+    answer = service.deploy(image=image or "acme/web:1")
+    assert (answer.status, answer.json()["phase"], fault.times) == (200, "complete", 0)
+    assert answer.json()["id"] == id_of(cluster.get())
+    wait_for_records(cluster, 2 if image else 1)
+
+
+def test_a_signal_that_never_arrives_is_refused(service, cluster):
+    fail(cluster, 2, "POST", "deployments", drop=True)
+    answer = service.deploy()
+    assert (answer.status, answer.json()["reason"]) == (503, "ServiceUnavailable")
+    assert cluster.get() is None

@@ -44,9 +44,9 @@ class Api:
                 case "list", "", False:
                     return 200, list_page(self.store, request)
                 case "create", "", False if request.kind in CREATED_BY_CLIENTS:
-                    return 201, single(request.kind, self.create(request))
+                    return 201, _shown(request, self.create(request))
                 case "patch", "", True:
-                    return 200, single(request.kind, self.change(request))
+                    return 200, _shown(request, self.change(request))
                 case "delete", "", True:
                     return 200, self.delete(request)
         raise ApiError(405, "the server does not allow this method on the requested resource")
@@ -123,6 +123,13 @@ class Api:
             lines = lines[max(0, len(lines) - int(query["tailLines"])) :]
         text = "".join(line + "\n" for line in lines)
         return text[: int(query["limitBytes"])] if "limitBytes" in query else text
+
+
+def _shown(request: Request, item: Object) -> str:
+    if "as=PartialObjectMetadata" in request.accept:
+        metadata = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": item["metadata"]}
+        return json.dumps(metadata)
+    return single(request.kind, item)
 
 
 def _body(request: Request) -> dict:

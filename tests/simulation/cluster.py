@@ -19,7 +19,10 @@ from .store import Watch
 
 @dataclass
 class Fault:
-    """What happens to the next requests that match: first the call, then the delay, then the rest."""
+    """What happens to the next requests that match: first the call, then the delay, then the rest.
+
+    With `late` all that happens after the request has taken effect; only its answer is missing.
+    """
 
     times: int
     method: str = ""  # the beginning of it
@@ -30,6 +33,7 @@ class Fault:
     delay: float = 0
     call: Callable[[], object] | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    late: bool = False
 
     def matches(self, request: Request) -> bool:
         """Return whether a request is one of those."""
@@ -74,13 +78,16 @@ class SimulatedCluster:
     def rules(self, rules: dict[str, list[tuple[str, ...]]] | None) -> None:
         self.api.admission.rules = rules
 
-    def write_kubeconfig(self, path, admin: bool = False) -> None:
-        """Write a kubeconfig of the service's account, or of an admin, for whom no rule holds."""
+    def write_kubeconfig(self, path, admin: bool = False, client: str = "") -> None:
+        """Write a kubeconfig of the service's account, or of an admin, for whom no rule holds.
+
+        A client that is named can be told from others of the same account, by its requests.
+        """
         written = {
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "simulated", "cluster": {"server": self.url}}],
-            "users": [{"name": "user", "user": {} if admin else {"token": self.token}}],
+            "users": [{"name": "user", "user": {} if admin else {"token": f"{self.token}.{client}"}}],
             "contexts": [{"name": "simulated", "context": {"cluster": "simulated", "user": "user"}}],
             "current-context": "simulated",
         }
@@ -90,7 +97,7 @@ class SimulatedCluster:
         """Return who asks. A request without credentials is the admin's: tests and kubectl send none."""
         if not header:
             return ADMIN
-        if header == f"Bearer {self.token}":
+        if header.partition(".")[0] == f"Bearer {self.token}":
             return SERVICE_ACCOUNT
         raise ApiError(401, RECORDED["unauthorized"]["body"]["message"])
 

@@ -50,6 +50,13 @@ class Controllers:
                 for item in self.store.owned_by(owner, resource):
                     self.delete(resource, item["metadata"]["namespace"], item["metadata"]["name"])
 
+    def delete_beyond(self, limit: int, old: list[Object]) -> None:
+        """Delete the oldest ReplicaSets of a complete Deployment, except those that have pods."""
+        for item in old[: max(0, len(old) - limit)]:
+            status, meta = item["status"], item["metadata"]
+            if not item["spec"]["replicas"] and not status.get("replicas") and not status.get("terminatingReplicas"):
+                self.delete("replicasets", meta["namespace"], meta["name"])
+
     def delete(self, resource: str, namespace: str, name: str) -> None:
         """Delete an object. A running pod with a grace period is only marked: the kubelet stops it."""
         item = self.store.find(resource, namespace, name)

@@ -203,6 +203,8 @@ class Step:
         status = self.counted()
         complete = status.get("replicas", 0) == status.get("updatedReplicas", 0) == self.wanted
         complete = complete and status.get("availableReplicas", 0) == self.wanted
+        if complete:
+            self.controllers.delete_beyond(self.spec["revisionHistoryLimit"], self.old)
         self._settle_progress(status, complete)
         progressing = self.conditions.get("Progressing")
         if not complete and progressing and progressing["status"] != "False":

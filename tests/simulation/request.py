@@ -21,7 +21,9 @@ class Request:
     path: str
     body: bytes = b""
     content_type: str = "application/json"
+    accept: str = "application/json"
     user: str = "admin"
+    client: str = ""
     verb: str = ""
     resource: str = ""
     group: str = ""

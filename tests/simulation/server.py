@@ -86,10 +86,11 @@ class Handler(BaseHTTPRequestHandler):
         """Serve one request."""
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         content_type = self.headers.get("Content-Type", "").partition(";")[0]
-        request = Request(self.command, self.path, body, content_type)
+        request = Request(self.command, self.path, body, content_type, self.headers.get("Accept", ""))
         self.cluster.note(request)
         try:
-            request.user = self.cluster.authenticate(self.headers.get("Authorization"))
+            header = self.headers.get("Authorization")
+            request.user, request.client = self.cluster.authenticate(header), (header or "").partition(".")[2]
             fault = self.cluster.take_fault(request)
             if fault and self._answered(request, fault):
                 return
@@ -105,6 +106,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answered(self, request: Request, fault: Fault) -> bool:
         """Let a fault happen; return whether the fault was the answer."""
+        if fault.late:
+            with contextlib.suppress(ApiError):
+                self.cluster.api.answer(request)
         if fault.call:
             fault.call()
         time.sleep(fault.delay)

@@ -197,3 +197,16 @@ def test_many_at_once(cluster):
 
     cluster.wait_for(done, 20)
     assert time.process_time() - begun < 8
+
+
+def test_the_oldest_replicasets_beyond_the_limit_go_when_a_rollout_is_complete(shared):
+    play(shared, "history", "acme/web:0", revisionHistoryLimit=2)
+    for number in range(1, 6):
+        patch = {"spec": {"template": {"spec": {"containers": [{"name": "web", "image": f"acme/web:{number}"}]}}}}
+        shared.patch("deployments", "default", "history", patch)
+        complete(shared, "history", generation=number + 1)
+
+    def names():
+        return [each["metadata"]["name"] for each in shared.list("replicasets", "default")]
+
+    shared.wait_for(lambda: sum(name.startswith("history-") for name in names()) == 3)

@@ -1,5 +1,7 @@
 """Fields that the service doesn't know: a near miss of one of its own is refused, and an answer lists the others."""
 
+import json
+
 import pytest
 
 from errors import BadRequest
@@ -20,6 +22,7 @@ NEAR_MISSES = [
     ("PW", "pw"),
     ("Data", "data"),
 ]
+OURS = ["pw", "image", "cause", "wait", "dry_run", "rollback_on_failure", "revision"]
 
 
 @pytest.mark.parametrize(("name", "right"), NEAR_MISSES)
@@ -36,6 +39,17 @@ def test_a_near_miss_is_told_only_to_a_caller_with_a_password(client):
     assert client.post(body={"dry-run": True}).status == 403
     assert client.post(body={"PW": PASSWORD}).status == 403
     assert client.post(body={"PW": PASSWORD}, Authorization=f"Bearer {PASSWORD}").status == 400
+
+
+@pytest.mark.parametrize(("name", "right"), NEAR_MISSES + [(each, each) for each in OURS])
+@pytest.mark.parametrize("path", ["/deployment", "/deployment/rollback"])
+@pytest.mark.parametrize("form", [dict, json.dumps])
+def test_a_field_beside_an_envelope_changes_nothing(client, cluster, name, right, path, form):
+    fields = {"pw": PASSWORD, "cause": "in the envelope"}
+    answer = client.post(path, {"data": form(fields), name: True}, Accept="application/json")
+    error = f"{name} stands beside data, where it is not read; write {right} inside data"
+    assert (answer.status, answer.json()) == (400, {"error": error, "reason": "BadRequest"})
+    assert cluster.writes == []
 
 
 @pytest.mark.parametrize("model", [DeployFields, RollbackFields])
@@ -61,6 +75,8 @@ def test_json_answers_list_what_was_ignored(client, cluster):
         client.post(body={"data": {"pw": PASSWORD, "wait": 20, **others}}, Accept="application/json"),
         client.post(body={"pw": PASSWORD, "image": "acme/other:1", **others}, Accept="application/json"),
         client.post("/deployment/rollback", {"pw": PASSWORD, **others}, Accept="application/json"),
+        client.post(body={"data": {"pw": PASSWORD}, **others}, Accept="application/json"),
+        client.post(body={"data": json.dumps({"pw": PASSWORD, "ref": 1}), **others}, Accept="application/json"),
     ):
         assert answer.json()["ignored"] == ["commit", "ref"]
     assert "ignored" not in client.deploy().json()

@@ -318,9 +318,13 @@ def test_a_callback_url_at_docker_hub_or_none_is_accepted(callback):
     assert Push.from_fields(without)
 
 
-def test_a_callback_url_that_is_not_text_is_named():
+@pytest.mark.parametrize("callback", [["https://hub.docker.com"], [], {}, 0, False])
+def test_a_callback_url_that_is_not_text_is_named(callback):
     with pytest.raises(BadRequest, match="callback_url must be text"):
-        Push.from_fields(payload(callback_url=["https://hub.docker.com"]))
+        Push.from_fields(payload(callback_url=callback))
+
+
+def test_a_callback_url_at_no_host_of_docker_hub_is_named():
     with pytest.raises(NotDockerHub):
         Push.from_fields(payload(callback_url="https://example.com"))
 

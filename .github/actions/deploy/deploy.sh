@@ -6,6 +6,7 @@ set -euo pipefail
 
 readonly MAX_PATIENCE=60 # seconds to look for a server that is away, or for a signal whose answer got lost
 readonly HOLD=2          # seconds that auto-deployer may hold an answer: few, so that the log shows how the rollout goes
+readonly REPEAT=30       # seconds until the log says again how a rollout goes that doesn't change
 readonly TOKEN_LASTS=120 # seconds to use an OIDC token: it is good for a few minutes, and a rollout may take longer
 
 # What a program in a container has written must not be taken for a command of the workflow.
@@ -32,7 +33,7 @@ read_inputs() {
   deployment=$url/deployment
   [[ -z ${INPUT_DEPLOYMENT:-} ]] || deployment+=/$(uri "$INPUT_DEPLOYMENT")
 
-  [[ ${INPUT_TIMEOUT:-10m} =~ ^([0-9]{1,5})(s|m|h)?$ ]] || die 'timeout: write how long to wait, such as 90s, 10m or 1h'
+  [[ ${INPUT_TIMEOUT:-15m} =~ ^([0-9]{1,5})(s|m|h)?$ ]] || die 'timeout: write how long to wait, such as 90s, 15m or 1h'
   timeout=$((10#${BASH_REMATCH[1]}))
   case ${BASH_REMATCH[2]:-} in m) timeout=$((timeout * 60)) ;; h) timeout=$((timeout * 3600)) ;; esac
   patience=$((timeout < MAX_PATIENCE ? timeout : MAX_PATIENCE))
@@ -79,14 +80,15 @@ find_signalled() {
 }
 
 follow() {
-  local line last='' hold
+  local line last='' due=0 hold
   for ((hold = 0; ; hold = HOLD)); do
     ask "$deployment?id=$id&wait=$hold"
     is_away || [[ -z $(field .error) ]] || refused
-    line=$(gist)
-    line=${line:-no word from auto-deployer: $why; asking again}
-    [[ $line == "$last" ]] || printf '%4d s  %s\n' $((SECONDS - deadline + timeout)) "$line"
-    last=$line
+    line=$(gist); line=${line:-no word from auto-deployer: $why; asking again}
+    if [[ $line != "$last" ]] || ((SECONDS >= due)); then
+      printf '%4d s  %s\n' $((SECONDS - deadline + timeout)) "$line"
+      last=$line due=$((SECONDS + REPEAT))
+    fi
     if [[ $(field .phase) =~ ^(complete|failed|superseded)$ ]] || ((SECONDS >= deadline)); then return; fi
     sleep 1
   done
@@ -126,8 +128,7 @@ ask_again() { # MEDIA TYPE
 # of the request went out, and $why what was wrong.
 ask() { # URL [CURL'S OPTIONS]
   local told
-  rm -f "$work/body"
-  printf '{}' >"$answer"
+  rm -f "$work/body" && printf '{}' >"$answer"
   status=000 sent=0 media_type='' why=''
   if [[ -z $password ]] && ((SECONDS >= token_until)); then
     token=$(oidc_token) || { why='GitHub gave no OIDC token' && return 0; }
@@ -188,8 +189,7 @@ command_() { # NAME TEXT
 for tool in curl jq; do
   command -v "$tool" >/dev/null || die "this runner has no $tool; install it in a step before"
 done
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
 # $answer has the last answer, $rollout the last one that was about a rollout.
 answer=$work/answer rollout=$work/rollout token='' token_until=0
 printf '::stop-commands::%s\n' "$QUIET"
