@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 KINDS = ("deployments", "replicasets", "pods")
 # The pauses before a watch that broke is opened again.
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.2, 5
+# For so long the watches stay open without a rollout to follow: a new list may be long.
+MAX_IDLE_SECONDS = 2
 
 
 class Watches:
@@ -49,9 +51,24 @@ class Watches:
         finally:
             with self._lock:
                 watched.views.discard(view)
-                if not watched.views:
+                watched.idle_since = time.monotonic()
+                must_end = not (watched.views or watched.is_ending)
+                watched.is_ending |= must_end
+            if must_end:
+                threading.Thread(target=self._end_when_idle, args=(namespace, watched), daemon=True).start()
+
+    def _end_when_idle(self, namespace: str, watched: "_Namespace") -> None:
+        """End the watches a while after the last Deployment was followed: the next signal may come at once."""
+        while True:
+            time.sleep(MAX_IDLE_SECONDS)
+            with self._lock:
+                if watched.views:
+                    watched.is_ending = False
+                    return
+                if time.monotonic() >= watched.idle_since + MAX_IDLE_SECONDS:
                     del self._namespaces[namespace]
                     watched.stop()
+                    return
 
 
 class View:
@@ -109,6 +126,7 @@ class _Namespace:
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self.views: set[View] = set()
+        self.idle_since, self.is_ending = 0.0, False
         self.trouble: Refusal | None = None
         self._cluster, self._namespace = cluster, namespace
         self._lock = threading.Lock()

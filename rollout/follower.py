@@ -16,7 +16,7 @@ from manifest.pod_template import is_rollout_id
 from rollout.diagnosis import read_events
 from rollout.model import Phase, Rollout
 from rollout.record import Record
-from rollout.verdict import Verdict, judge
+from rollout.verdict import SUPERSEDED, Verdict, judge
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,8 @@ class Follower:
     """
 
     def __init__(self, cluster: Cluster, settle_seconds: int, manifest: Manifest, live: dict, record: Record) -> None:
-        self.manifest, self.record, self._superseded = manifest, record, threading.Event()
+        self.manifest, self.record, self.is_superseded = manifest, record, False
+        self._view: View | None = None
         # Whether an earlier rollout of the Deployment worked; what the record says, for who follows to set.
         self.something_works = False
         # When to record its start, by time.monotonic(); whether an Event tells it; whether its end is recorded. The
@@ -79,11 +80,9 @@ class Follower:
     def supersede(self, newer: "Follower") -> None:
         """Learn that a newer rollout has replaced this one, if it has: generations say so, rollout ids don't."""
         if newer.uid == self.uid and newer._generation > self._generation:
-            self._superseded.set()
-
-    def is_superseded_within(self, seconds: float) -> bool:
-        """Wait so many seconds; return at once when a newer rollout has replaced this one, and whether it has."""
-        return self._superseded.wait(seconds)
+            self.is_superseded = True
+            if self._view:
+                self._view.changed.set()
 
     def follow(
         self, view: View, until: float = math.inf, meanwhile: Callable[[], float] = lambda: math.inf
@@ -95,8 +94,11 @@ class Follower:
         With `until`, of time.monotonic(), return also at that time, or when the rollout is paused. Raises a Refusal if
         nothing could be seen by then.
         """
+        self._view = view
         while True:
             snapshot, record = self._look(view, until, meanwhile), self.record
+            if snapshot is None:
+                return Verdict(Phase.SUPERSEDED, SUPERSEDED), GONE
             verdict = judge(
                 record.template,
                 snapshot,
@@ -115,9 +117,10 @@ class Follower:
                 return verdict, snapshot
             self._wait_for_change(view, verdict, snapshot, min(until, time.monotonic() + meanwhile()))
 
-    def _look(self, view: View, until: float, meanwhile: Callable[[], float]) -> Snapshot:
-        """Return a snapshot that is no older than the rollout."""
-        while True:
+    def _look(self, view: View, until: float, meanwhile: Callable[[], float]) -> Snapshot | None:
+        """Return a snapshot that is no older than the rollout; None when this process has sent a newer one."""
+        # Without a look at the cluster: after many signals at once, the Deployment controller is far behind.
+        while not self.is_superseded:
             snapshot = view.snapshot(self._events)
             if snapshot is None and view.trouble:
                 message = f"it can't be followed: {view.trouble}"
@@ -129,6 +132,7 @@ class Follower:
             if time.monotonic() >= until + MAX_FIRST_LOOK_SECONDS:
                 raise view.trouble or Unreachable("the API server can't be watched; try again")
             view.wait(min(meanwhile(), math.inf if until == math.inf else 1))
+        return None
 
     def _is_current(self, snapshot: Snapshot, view: View) -> bool:
         """Ask the API server once before a final verdict: a watch that broke silently looks like one without news."""

@@ -15,22 +15,20 @@ from manifest.files import Manifest
 from manifest.pod_template import is_rollout_id, rollout_id_of
 from rollout import rollback
 from rollout.aftermath import MAX_NOTIFYING_SECONDS, Aftermath
-from rollout.follower import GONE, Follower
+from rollout.follower import Follower
 from rollout.followers import Followers, Key
 from rollout.ledger import Ledger
 from rollout.metrics import Metrics
-from rollout.model import Phase, Rollout
+from rollout.model import Rollout
 from rollout.notify import Notifier
 from rollout.pod_rules import parse_time
 from rollout.record import Record, Records, foreign_record, new_record
-from rollout.verdict import SUPERSEDED, Verdict
 from settings import Settings
 
 log = logging.getLogger(__name__)
 
 # An older verdict isn't news any more.
 MAX_NEWS_SECONDS = 24 * 60 * 60
-QUIET_SECONDS = 0.05  # Before a rollout is followed: the answer to its signal goes out undisturbed.
 # Between attempts to look for unfinished rollouts while the API server can't be reached.
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1, 30
 
@@ -149,11 +147,7 @@ class Monitor:
 
     def _see_through(self, follower: Follower) -> None:
         """Follow a rollout to its verdict, and do what comes after it."""
-        if follower.is_superseded_within(QUIET_SECONDS):
-            # Without a look at the cluster: signals in quick succession don't queue up here.
-            self._aftermath.record_verdict(follower, Verdict(Phase.SUPERSEDED, SUPERSEDED), GONE)
-        else:
-            self._watch(follower)
+        self._watch(follower)
         self._recorder.record_at_last(follower)
 
     def _watch(self, follower: Follower) -> None:

@@ -23,7 +23,7 @@ def test_a_rollout_has_one_follower_however_often_it_is_added():
     assert followers.add(first) is first
     assert followers.add(follower()) is first
     assert followers.get(first.key) is first
-    assert not first.is_superseded_within(0)
+    assert not first.is_superseded
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_newer_rollout_of_the_same_deployment_supersedes(other, is_superseded)
     followers, older = Followers(), follower(1, generation=2)
     followers.add(older)
     followers.add(follower(2, **other))
-    assert older.is_superseded_within(0) == is_superseded
+    assert older.is_superseded == is_superseded
 
 
 def test_a_follower_is_removed_and_says_whether_it_was_the_last_of_its_deployment():
