@@ -54,13 +54,13 @@ class Cluster:
         with self._turn(namespace, name):
             while True:
                 live = self.read_deployment(namespace, name)
+                body = build(live)
                 if live and live["spec"].get("paused"):
                     raise Conflict(
                         f"deployment {name} in {namespace} is paused, nothing was changed; "
                         f"resume it with: kubectl rollout resume deployment/{name} -n {namespace}",
                         reason="Paused",
                     )
-                body = build(live)
                 try:
                     if live is None:
                         return self._call("POST", _path("deployments", namespace), options, body)

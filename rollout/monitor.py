@@ -10,11 +10,13 @@ from cluster.api import MAX_ATTEMPTS, Cluster
 from cluster.backoff import Backoff
 from cluster.snapshot import revision_of
 from cluster.watch import Watches
+from deployment_spec import Signal
 from errors import NotFound, Refusal, TooSlow, Unreachable
 from manifest.files import Manifest
 from manifest.pod_template import is_rollout_id, rollout_id_of
 from rollout import rollback
 from rollout.aftermath import MAX_NOTIFYING_SECONDS, Aftermath
+from rollout.duplicates import refuse_duplicate
 from rollout.follower import GONE, Follower
 from rollout.followers import Followers, Key
 from rollout.ledger import Ledger
@@ -58,20 +60,23 @@ class Monitor:
             raise
         return follower
 
-    def roll_back(self, manifest: Manifest, revision: int | None, cause: str | None, dry_run: bool) -> Follower:
+    def roll_back(self, manifest: Manifest, signal: Signal) -> Follower:
         """Go back to what ran before, or to a revision; a dry run changes nothing, and its follower isn't started.
 
-        Raises NotFound, NothingToRollBackTo or Conflict (paused).
+        Raises Duplicate, NotFound, NothingToRollBackTo or Conflict (paused).
         """
         for _ in range(MAX_ATTEMPTS):
             snapshot = rollback.read_snapshot(self._cluster, manifest)
-            target = rollback.choose_target(self._ledger.read(manifest.namespace, manifest.name), snapshot, revision)
+            records = self._ledger.read(manifest.namespace, manifest.name)
+            refuse_duplicate(signal, snapshot.deployment, records)
+            target = rollback.choose_target(records, snapshot, signal.revision)
             try:
-                over = snapshot.deployment["spec"]["template"]
-                live = rollback.send(self._cluster, manifest, target, cause, over, dry_run)
+                live = rollback.send(
+                    self._cluster, manifest, target, signal, over=snapshot.deployment["spec"]["template"]
+                )
             except rollback.SomethingNewer:
                 continue  # Another client has changed it meanwhile: choose again, from what is there now.
-            if dry_run:
+            if signal.dry_run:
                 return self._follower(manifest, live, new_record(live))
             self._metrics.rollbacks.labels(manifest.stem).inc()
             return self.start(manifest, live, new_record(live))

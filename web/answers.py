@@ -75,7 +75,10 @@ def too_many_waiting(report: Report) -> Response:
 
 
 def _about_rollout(status: int, report: Report, text: str) -> Response:
-    data = report.rollout.as_json() | {"history": [record.as_history() for record in report.history.values()]}
+    data = report.rollout.as_json() | {
+        "locked": report.locked,
+        "history": [record.as_history() for record in report.history.values()],
+    }
     return answer(status, data, text, lambda: as_markdown(report.rollout, report.history, _way_back(report.rollout)))
 
 
