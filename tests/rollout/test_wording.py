@@ -193,6 +193,7 @@ SENT = {"by": "octocat, acme/web@1a2b3c4", "link": "https://github.com/acme/web/
 )
 def test_the_text_says_who_sent_the_signal(fields, line):
     assert as_text(COMPLETE.replace(**fields)) == f"{as_text(COMPLETE)}\n{line}"
+    assert as_text(ROLLBACK.replace(**fields)).splitlines()[2:] == [line, "rolled back to revision 1"]
     *before, last = as_text(PROGRESSING).splitlines()
     assert as_text(PROGRESSING.replace(**fields)).splitlines() == [*before, line, last]
 
