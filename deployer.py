@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from kubernetes.client import V1Deployment
@@ -11,34 +10,38 @@ from kubernetes.client import V1Deployment
 import deployment_spec
 from cluster.api import Cluster
 from deployment_spec import Signal
-from errors import Invalid, NotFound, Refusal, TooSlow, Unreachable
+from errors import Conflict, Invalid, NotFound, Refusal
 from manifest import files
-from manifest.annotations import CHANGE_CAUSE, annotations_of
+from manifest.advice import advise
+from manifest.annotations import LOCKED, lock_of
 from manifest.files import Manifest
-from manifest.pod_template import is_rollout_id, new_rollout_id, rollout_id_of, time_of
+from manifest.pod_template import new_rollout_id
 from rollout.follower import Follower
 from rollout.model import Phase, Rollout
 from rollout.monitor import Monitor
 from rollout.notify import unusable_lines
 from rollout.record import Record, Records, new_record
 from rollout.rights import check_rights
+from rollout.wording import as_lock
 from settings import Settings
 
 log = logging.getLogger(__name__)
 
-# A push of an image for several architectures makes a webhook for each of them, all within so long.
-MAX_DUPLICATE_WEBHOOK_SECONDS = 10
-
-
-class DuplicateWebhook(Exception):
-    """Another webhook of the same push has started the rollout already."""
-
 
 class Report(NamedTuple):
-    """Hold a rollout, and the recorded rollouts of the same Deployment, the newest first."""
+    """Hold a rollout, the recorded rollouts of the same Deployment, the newest first, and why the latter is locked."""
 
     rollout: Rollout
     history: Records
+    locked: str | None = None
+
+
+class Check(NamedTuple):
+    """Hold what a check has found: a sentence for each problem and for each piece of advice, and why it is locked."""
+
+    problems: list[str]
+    advice: list[str]
+    locked: str | None
 
 
 class Deployer:
@@ -81,7 +84,7 @@ class Deployer:
         return found
 
     def deploy(self, name: str, signal: Signal) -> Report:
-        """Deploy, and report the rollout at its start; a dry run changes nothing. Raises a Refusal."""
+        """Deploy, and report the rollout at its start; a dry run changes nothing. Raises a Refusal, or Duplicate."""
         return self._deploy(self.load(name), signal)
 
     def roll_back(self, name: str, signal: Signal) -> Report:
@@ -89,61 +92,70 @@ class Deployer:
 
         A dry run changes nothing.
         """
-        follower = self._monitor.roll_back(self.load(name), signal.revision, signal.cause, signal.dry_run)
-        return _dry_run(follower.record) if signal.dry_run else self._report(follower)
+        follower = self._monitor.roll_back(self.load(name), signal)
+        return _dry_run(follower.record, follower.locked) if signal.dry_run else self._report(follower)
 
     def show(self, name: str, rollout_id: str | None, seconds: float) -> Report:
         """Report a rollout, without an id the newest, when it has ended or after so many seconds. Raises a Refusal."""
-        return Report(*self._monitor.show(self.load(name), rollout_id, seconds))
+        manifest = self.load(name)
+        rollout, history = self._monitor.show(manifest, rollout_id, seconds)
+        return Report(rollout, history, self.locked(manifest))
 
-    def check(self, name: str) -> list[str]:
-        """Try everything that a deploy needs, as a dry run; return a sentence for each problem."""
+    def locked(self, manifest: Manifest) -> str | None:
+        """Return why the live Deployment is locked; None where it isn't, or where the API server doesn't say."""
+        with suppress(Refusal):
+            return lock_of(self._cluster.read_deployment(manifest.namespace, manifest.name))
+        return None
+
+    def check(self, name: str) -> Check:
+        """Try everything that a deploy needs, as a dry run; a lock doesn't count as a problem."""
+        problems, advice, locked = [], [], None
         try:
-            self.deploy(name, Signal(dry_run=True))
-            check_rights(self._cluster, self.load(name))
+            manifest = self.load(name)
+            live = self._send(manifest, Signal(dry_run=True), even_locked=True)
+            locked, advice = lock_of(live), advise(live)
+            check_rights(self._cluster, manifest, live)
         except Refusal as refusal:
-            return str(refusal).splitlines()
-        return []
+            problems = str(refusal).splitlines()
+        return Check(problems, advice, locked)
 
-    def deploy_pushed(self, name: str, image: str, cause: str) -> Report | None:
+    def deploy_pushed(self, name: str, image: str, signal: Signal) -> Report | None:
         """Deploy if the deployment runs the image that was pushed, and report the rollout; else return None.
 
-        Raises DuplicateWebhook when a webhook with the same cause has just started a rollout, or a Refusal.
+        Raises a Refusal, or Duplicate when another webhook of the same push has started the rollout.
         """
         manifest = self.load(name)
         # A manifest without spec names no image: only the live Deployment does.
         live = self._cluster.read_deployment(manifest.namespace, manifest.name) if manifest.body is None else None
         if not deployment_spec.runs_image(manifest, live, image):
             return None
-        return self._deploy(manifest, Signal(cause=cause), self._monitor.recorded(manifest))
+        return self._deploy(manifest, signal)
 
-    def _deploy(self, manifest: Manifest, signal: Signal, recorded: Records | None = None) -> Report:
-        """Deploy; with `recorded`, raise DuplicateWebhook when a rollout with the same cause has just started."""
-        rollout_id, is_sent = new_rollout_id(), False
-
-        def build(live: dict | None) -> V1Deployment | dict:
-            nonlocal is_sent
-            if recorded is not None and _has_just_started(signal.cause, live, recorded, besides=rollout_id):
-                raise DuplicateWebhook
-            body = deployment_spec.build(manifest, signal, rollout_id, live, self._settings.settle_seconds)
-            is_sent = True
-            return body
-
-        try:
-            live = self._cluster.apply(manifest.namespace, manifest.name, build, signal.dry_run)
-        except Invalid as error:
-            raise Invalid(f"{manifest.file}: {error}", error.reason) from error
-        except (Unreachable, TooSlow):
-            # It may have arrived, and only its answer is lost: then it rolls out, and has to be followed.
-            live = self._cluster.read_deployment(manifest.namespace, manifest.name) if is_sent else None
-            if live is None or rollout_id_of(live["spec"]["template"]) != rollout_id:
-                raise
+    def _deploy(self, manifest: Manifest, signal: Signal) -> Report:
+        live = self._send(manifest, signal)
         record = new_record(live, self._settings.rollback_on_failure)
-        started = record.rollout
         if signal.dry_run:
-            return _dry_run(record)
+            return _dry_run(record, lock_of(live))
+        started = record.rollout
         log.info("Deployment %s/%s: %s", started.namespace, started.deployment, record.cause, extra=started.log_fields)
         return self._report(self._monitor.start(manifest, live, record))
+
+    def _send(self, manifest: Manifest, signal: Signal, even_locked: bool = False) -> dict:
+        """Send what a signal makes of a manifest; return the Deployment as the API server answered it."""
+        rollout_id, settle_seconds = new_rollout_id(), self._settings.settle_seconds
+
+        def build(live: dict | None) -> V1Deployment | dict:
+            if signal.key:
+                recorded = self._monitor.recorded(manifest)
+                self._monitor.refuse_duplicate(manifest, signal, live, recorded, besides=rollout_id)
+            if (lock := lock_of(live)) is not None and not even_locked:
+                raise _locked(manifest, lock)
+            return deployment_spec.build(manifest, signal, rollout_id, live, settle_seconds)
+
+        try:
+            return self._cluster.apply(manifest.namespace, manifest.name, rollout_id, build, signal.dry_run)
+        except Invalid as error:
+            raise Invalid(f"{manifest.file}: {error}", error.reason) from error
 
     def _log_new(self, sentences: Iterable[str]) -> None:
         for sentence in sentences:
@@ -153,18 +165,16 @@ class Deployer:
 
     def _report(self, follower: Follower) -> Report:
         # What the monitor knows costs no call, so that a signal is answered at once.
-        return Report(follower.record.rollout, self._monitor.known(follower.manifest))
+        return Report(follower.record.rollout, self._monitor.known(follower.manifest), follower.locked)
 
 
-def _dry_run(record: Record) -> Report:
+def _locked(manifest: Manifest, lock: str) -> Conflict:
+    where = f"deployment {manifest.name} in {manifest.namespace}"
+    unlock = f"kubectl annotate deployment/{manifest.name} -n {manifest.namespace} {LOCKED}-"
+    return Conflict(f"{where} is {as_lock(lock)}; nothing was changed; unlock it with: {unlock}", reason="Locked")
+
+
+def _dry_run(record: Record, locked: str | None) -> Report:
     message, started = "dry run: the API server accepts it all, and nothing was changed", record.rollout
-    return Report(started.replace(phase=Phase.COMPLETE, message=message, finished_at=started.started_at), {})
-
-
-def _has_just_started(cause: str, live: dict | None, records: Records, besides: str) -> bool:
-    """Tell whether this process or another replica has just started a rollout with this cause, besides this one."""
-    started = {rollout_id for rollout_id, record in records.items() if record.cause == cause}
-    if live and annotations_of(live).get(CHANGE_CAUSE) == cause:
-        started.add(rollout_id_of(live["spec"]["template"]))
-    oldest = datetime.now(UTC) - timedelta(seconds=MAX_DUPLICATE_WEBHOOK_SECONDS)
-    return any(is_rollout_id(each) and time_of(each) > oldest for each in started - {besides})
+    ended = started.replace(phase=Phase.COMPLETE, message=message, finished_at=started.started_at)
+    return Report(ended, Records(), locked)

@@ -26,7 +26,11 @@ from manifest.pod_template import (
 
 @dataclass(frozen=True)
 class Signal:
-    """Hold what the sender asks for; `wait` is in seconds."""
+    """Hold what the sender asks for; `wait` is in seconds.
+
+    `by` says who the sender is, and `link` where the sender's run can be seen. `key` is the Idempotency-Key: it holds
+    for `key_seconds`, without them as long as the rollout is recorded. `fingerprint` tells its body from another one.
+    """
 
     image: str | None = None
     cause: str | None = None
@@ -34,6 +38,11 @@ class Signal:
     wait: float = 0
     rollback_on_failure: bool | None = None
     revision: int | None = None
+    by: str | None = None
+    link: str | None = None
+    key: str | None = None
+    key_seconds: float | None = None
+    fingerprint: str | None = None
 
 
 def build(
@@ -63,7 +72,7 @@ def build(
 
 
 def build_rollback(
-    manifest: Manifest, template: dict, digests: dict, revision: int, rollout_id: str, cause: str, live: dict | None
+    manifest: Manifest, template: dict, digests: dict, revision: int, rollout_id: str, signal: Signal, live: dict | None
 ) -> dict:
     """Make the patch that brings back the pod template of a revision, with its images pinned to digests.
 
@@ -81,8 +90,9 @@ def build_rollback(
         annotations[UNPINNED] = json.dumps(unpinned)
     metadata = {key: value for key, value in restored["metadata"].items() if key != "creationTimestamp"}
     restored["metadata"] = {**metadata, "annotations": annotations}
+    notes = {CHANGE_CAUSE: signal.cause, ROLLED_BACK_TO: str(revision), SIGNAL: _noted(signal, rollout_id)}
     return {
-        "metadata": {"annotations": {CHANGE_CAUSE: cause, ROLLED_BACK_TO: str(revision), SIGNAL: None}},
+        "metadata": {"annotations": notes},
         "spec": {"template": {"$patch": "replace", **restored}},
     }
 
@@ -139,8 +149,8 @@ def _patch_without_spec(manifest: Manifest, signal: Signal, rollout_id: str, liv
 
 def _noted(signal: Signal, rollout_id: str) -> str:
     """Write what a process needs to know of a signal that takes its rollout up."""
-    asked = {"image": signal.image, "rollback_on_failure": signal.rollback_on_failure}
-    return json.dumps({"id": rollout_id, **asked})
+    names = ("image", "rollback_on_failure", "by", "link", "key", "fingerprint")
+    return json.dumps({"id": rollout_id} | {name: getattr(signal, name) for name in names})
 
 
 def _containers_to_change(signal: Signal, template: dict, deployment: str) -> list[dict]:

@@ -72,6 +72,10 @@ class Invalid(Refusal):  # The manifest is wrong, or the API server doesn't acce
     status, reason = 422, "Invalid"
 
 
+class KeyReused(Refusal):  # The Idempotency-Key was sent before with another body.
+    status, reason = 422, "KeyReused"
+
+
 class Forbidden(Refusal):  # The service's own account lacks a right in the cluster; only the operator can grant it.
     status, reason = 500, "Forbidden"
 

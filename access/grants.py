@@ -21,11 +21,12 @@ log = logging.getLogger(__name__)
 class Grants:
     """Hold what a caller's credentials open.
 
-    `password_files` are the files that have the caller's password; each opens the deployment of its name. For a caller
-    with a token, `check_token` raises a Refusal unless the token opens the deployment of the given name.
+    `password_files` are the files that have the caller's password; each opens the deployment of its name. A caller with
+    a token has a `workflow`, and `check_token`, which raises a Refusal unless the token opens the deployment of a name.
     """
 
     password_files: frozenset[str] = frozenset()
+    workflow: "Workflow | None" = None
     check_token: Callable[[str], None] | None = None
 
     def allowed(self, configured: list[str]) -> list[str]:
@@ -61,6 +62,12 @@ class Grants:
         if len(configured) > 1:
             raise BadRequest(f"several deployments are configured; name one in the URL: {paths}")
         return names[0]
+
+    def sender(self, name: str) -> tuple[str | None, str | None]:
+        """Return who the caller is, as far as the credentials prove it, and where the caller's run can be seen."""
+        if self.workflow:
+            return self.workflow.by, self.workflow.link
+        return f"password {name if name in self.password_files else EVERY_DEPLOYMENT}", None
 
     def by_password(self, name: str) -> bool:
         """Tell whether a password opens a name, whether it is configured or not."""
@@ -105,7 +112,7 @@ class Access:
             # Only the log says why: any user of GitHub can get a valid token for this audience.
             log.warning("no token can open anything: %s", error)
             raise WrongPassword from None
-        return Grants(check_token=partial(self._check_workflow, workflow))
+        return Grants(workflow=workflow, check_token=partial(self._check_workflow, workflow))
 
     def check_docker_hub(self, token: bytes) -> None:
         """Raise WrongPassword unless this is a token of the file for Docker Hub."""

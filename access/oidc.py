@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Mapping
 from threading import BoundedSemaphore, Lock
+from urllib.parse import urlsplit
 
 import jwt
 from pydantic import BaseModel
@@ -38,6 +39,26 @@ class Workflow(BaseModel, frozen=True):
     ref: str
     event_name: str = ""
     environment: str | None = None
+    iss: str = ""
+    actor: str = ""
+    sha: str = ""
+    run_id: str = ""
+
+    @property
+    def by(self) -> str:
+        """Who runs the workflow, and from which commit."""
+        commit = f"@{self.sha[:7]}" if self.sha else ""
+        return ", ".join(filter(None, (self.actor, self.repository + commit)))
+
+    @property
+    def link(self) -> str | None:
+        """Where the run can be seen. On GitHub Enterprise the issuer's host has the runs too.
+
+        https://docs.github.com/en/enterprise-server@latest/actions/reference/security/oidc
+        """
+        host = urlsplit(self.iss).netloc
+        host = "github.com" if host.endswith(".githubusercontent.com") else host.removeprefix("token.actions.")
+        return f"https://{host}/{self.repository}/actions/runs/{self.run_id}" if self.run_id.isdecimal() else None
 
     def check(self, name: str, annotations: Mapping[str, str]) -> None:
         """Check that the annotations of the deployment's manifest allow this workflow.

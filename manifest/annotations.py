@@ -15,6 +15,9 @@ ROLLED_BACK_TO = "auto-deployer/rolled-back-to"
 # Kubernetes roll out nothing.
 SIGNAL = "auto-deployer/signal"
 
+# On the live Deployment it refuses every deploy; its text says why. An operator sets it with `kubectl annotate`.
+LOCKED = "auto-deployer/locked"
+
 # On a manifest they say which workflows of GitHub Actions may deploy it. Commas separate several values. The repository
 # is required, the other two are optional.
 GITHUB_REPOSITORY_ID = "auto-deployer/github-repository-id"
@@ -46,4 +49,9 @@ def signal_of(live: dict) -> dict:
         is_ours = signal["id"] == annotations_of(live["spec"]["template"])[RESTARTED_AT]
     except (KeyError, TypeError, ValueError):
         return {}  # The annotation is missing, or another client has overwritten it.
-    return signal if is_ours else {}
+    return {name: value for name, value in signal.items() if isinstance(value, str | bool)} if is_ours else {}
+
+
+def lock_of(live: dict | None) -> str | None:
+    """Return why a live Deployment is locked; None where it isn't."""
+    return annotations_of(live or {}).get(LOCKED)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from cluster.api import Cluster
 from cluster.backoff import Backoff
 from cluster.snapshot import Snapshot
+from deployment_spec import Signal
 from errors import Refusal, TooSlow, Unreachable
 from manifest.annotations import rolled_back_to
 from manifest.pod_template import running_digests
@@ -84,7 +85,7 @@ class Aftermath:
         while True:
             try:
                 target = target or self._choose_target(follower)
-                live = rollback.send(self._cluster, follower.manifest, target, cause=None, over=failed.template)
+                live = rollback.send(self._cluster, follower.manifest, target, Signal(), over=failed.template)
                 revision = target.revision
                 self._metrics.rollbacks.labels(follower.manifest.stem).inc()
                 break

@@ -81,6 +81,9 @@ class Rollout(Frozen):
     # The revision that `changes` compare with: the last one that worked.
     changed_since: int | None = None
     rolled_back_to: int | None = None
+    # Who sent the signal, and where the sender's run can be seen.
+    by: str | None = None
+    link: str | None = None
     finished_at: AwareDatetime | None = None
 
     @property

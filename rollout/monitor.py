@@ -10,19 +10,21 @@ from cluster.api import MAX_ATTEMPTS, Cluster
 from cluster.backoff import Backoff
 from cluster.snapshot import revision_of
 from cluster.watch import Watches
+from deployment_spec import Signal
 from errors import NotFound, Refusal, TooSlow, Unreachable
 from manifest.files import Manifest
 from manifest.pod_template import is_rollout_id, rollout_id_of
 from rollout import rollback
 from rollout.aftermath import MAX_NOTIFYING_SECONDS, Aftermath
+from rollout.duplicates import refuse_duplicate
 from rollout.follower import Follower
 from rollout.followers import Followers, Key
+from rollout.foreign import record_of_foreign, watch_foreign
 from rollout.ledger import Ledger
 from rollout.metrics import Metrics
 from rollout.model import Rollout
 from rollout.notify import Notifier
-from rollout.pod_rules import parse_time
-from rollout.record import Record, Records, foreign_record, new_record
+from rollout.record import Record, Records, new_record
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -56,24 +58,33 @@ class Monitor:
             raise
         return follower
 
-    def roll_back(self, manifest: Manifest, revision: int | None, cause: str | None, dry_run: bool) -> Follower:
+    def roll_back(self, manifest: Manifest, signal: Signal) -> Follower:
         """Go back to what ran before, or to a revision; a dry run changes nothing, and its follower isn't started.
 
-        Raises NotFound, NothingToRollBackTo or Conflict (paused).
+        Raises Duplicate, NotFound, NothingToRollBackTo or Conflict (paused).
         """
         for _ in range(MAX_ATTEMPTS):
             snapshot = rollback.read_snapshot(self._cluster, manifest)
-            target = rollback.choose_target(self._ledger.read(manifest.namespace, manifest.name), snapshot, revision)
+            records = self._ledger.read(manifest.namespace, manifest.name)
+            self.refuse_duplicate(manifest, signal, snapshot.deployment, records)
+            target = rollback.choose_target(records, snapshot, signal.revision)
             try:
                 over = snapshot.deployment["spec"]["template"]
-                live = rollback.send(self._cluster, manifest, target, cause, over, dry_run)
+                live = rollback.send(self._cluster, manifest, target, signal, over)
             except rollback.SomethingNewer:
                 continue  # Another client has changed it meanwhile: choose again, from what is there now.
-            if dry_run:
+            if signal.dry_run:
                 return self._follower(manifest, live, new_record(live))
             self._metrics.rollbacks.labels(manifest.stem).inc()
             return self.start(manifest, live, new_record(live))
         raise Unreachable(f"deployment {manifest.name} is being changed all the time; try again", reason="Conflict")
+
+    def refuse_duplicate(
+        self, manifest: Manifest, signal: Signal, live: dict | None, records: Records, besides: str = ""
+    ) -> None:
+        """Raise Duplicate or KeyReused for a signal whose key has started a rollout, besides the one with this id."""
+        known = records | self._followers.records(manifest.namespace, manifest.name)
+        refuse_duplicate(signal, live, known.values(), besides)
 
     def show(self, manifest: Manifest, rollout_id: str | None, seconds: float) -> tuple[Rollout, Records]:
         """Return a rollout, without an id the newest, when it has ended or after so many seconds; and what is recorded.
@@ -97,7 +108,9 @@ class Monitor:
         if asked:
             return self._recorder.record_superseded(manifest, live, rollout_id), self.recorded(manifest)
         if found is None:
-            foreign = self._watch_foreign(manifest, live, records, seconds)
+            follower = self._follower(manifest, live, record_of_foreign(live))
+            follower.something_works = any(each.worked for each in records.values())
+            foreign = watch_foreign(self._watches, follower, seconds)
             if rollout_id in (None, foreign.id):
                 return foreign, records
         raise NotFound(f"no rollout {rollout_id} of {manifest.name} is known")
@@ -228,17 +241,3 @@ class Monitor:
                 follower = self._follower(manifest, live, record)
                 if self._finishing.setdefault(key, follower) is follower:
                     threading.Thread(target=self._finish, args=(follower,), daemon=True).start()
-
-    def _watch_foreign(self, manifest: Manifest, live: dict, records: Records, seconds: float) -> Rollout:
-        """Watch a rollout that another client started, such as `kubectl set image`; nothing of it is recorded."""
-        record = foreign_record(live, "", parse_time(live["metadata"]["creationTimestamp"]))
-        with self._watches.of(manifest.namespace, manifest.name) as view:
-            follower = self._follower(manifest, live, record)
-            follower.something_works = any(each.worked for each in records.values())
-            verdict, snapshot = follower.follow(view, time.monotonic() + seconds)
-        rollout = verdict.of(record.rollout)
-        replicaset = snapshot.deployment and snapshot.replicaset_of(record.template)
-        if not replicaset:
-            return rollout
-        metadata = replicaset["metadata"]
-        return rollout.replace(id=metadata["name"], started_at=parse_time(metadata["creationTimestamp"]))

@@ -28,6 +28,9 @@ class Record(Frozen):
     rollback: Literal["none", "pending", "done"] = "none"
     rollback_on_failure: bool = False
     is_rollback: bool = False
+    # The signal's Idempotency-Key, and what tells its body from another one under the same key.
+    key: str | None = None
+    fingerprint: str | None = None
     notified: bool = Field(False, alias="told")
     # When a process took it on itself to notify: long after that, another process takes over.
     claimed_at: AwareDatetime | None = None
@@ -54,6 +57,7 @@ class Record(Frozen):
     def as_history(self) -> dict:
         """Return the line that a history has for it, in JSON."""
         fields = {"id", "revision", "image", "digest", "phase", "started_at", "finished_at"}
+        fields |= {"by", "link", "rolled_back_to"}
         return self.rollout_as_answered.model_dump(mode="json", include=fields) | {"cause": self.cause}
 
 
@@ -96,6 +100,12 @@ def new_record(live: dict, rollback_on_failure: bool = False) -> Record:
     """
     rollout_id, signal, back = rollout_id_of(live["spec"]["template"]), signal_of(live), rolled_back_to(live)
     record = foreign_record(live, rollout_id, time_of(rollout_id), signal.get("image"))
+    # Another client may have written the annotation.
+    by, link, key, fingerprint = (
+        value if isinstance(value := signal.get(name), str) else None for name in ("by", "link", "key", "fingerprint")
+    )
+    link = link if link and link.startswith("https://") else None
+    record = record.replace(rollout=record.rollout.replace(by=by, link=link), key=key, fingerprint=fingerprint)
     if back is not None:
         message = f"the rollback to revision {back} has begun; Kubernetes rolls it out now"
         rollout = record.rollout.replace(rolled_back_to=back, message=message)

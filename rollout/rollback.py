@@ -1,11 +1,13 @@
 """Choose what a rollback goes back to, by what really ran before, and send it."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
 import deployment_spec
 from cluster.api import Cluster
 from cluster.snapshot import Snapshot, owner_uid, revision_of
+from deployment_spec import Signal
 from errors import Conflict, NotFound
 from manifest.annotations import rolled_back_to
 from manifest.files import Manifest
@@ -113,15 +115,14 @@ def _is_rolled_back(record: Record) -> bool:
     return record.rollback == "pending" or (record.rollback == "done" and record.rollout.rolled_back_to is not None)
 
 
-def send(
-    cluster: Cluster, manifest: Manifest, target: Target, cause: str | None, over: dict, dry_run: bool = False
-) -> dict:
+def send(cluster: Cluster, manifest: Manifest, target: Target, signal: Signal, over: dict) -> dict:
     """Send a rollback; return the Deployment as the API server answered it.
 
     Raises SomethingNewer when the live template is neither `over` nor this rollback, and a Refusal.
     """
     what = f"rollback to revision {target.revision}" + ("" if target.verified else " (unverified)")
-    cause, rollout_id = f"{what}: {cause}" if cause else what, new_rollout_id()
+    cause, rollout_id = f"{what}: {signal.cause}" if signal.cause else what, new_rollout_id()
+    noted = dataclasses.replace(signal, cause=cause)
 
     def build(live: dict | None) -> dict:
         template = live and live["spec"]["template"]
@@ -129,10 +130,10 @@ def send(
         if template and template != over and rollout_id_of(template) != rollout_id:
             raise SomethingNewer(live)
         return deployment_spec.build_rollback(
-            manifest, target.template, target.digests, target.revision, rollout_id, cause, live
+            manifest, target.template, target.digests, target.revision, rollout_id, noted, live
         )
 
-    return cluster.apply(manifest.namespace, manifest.name, build, dry_run)
+    return cluster.apply(manifest.namespace, manifest.name, rollout_id, build, signal.dry_run)
 
 
 def _previous_replicaset(records: Records, snapshot: Snapshot, running: dict, only_serving: bool) -> Target:

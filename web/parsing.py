@@ -1,10 +1,9 @@
 """Read a request: its body, its credentials and its query. Every sender's form of a signal becomes one Signal."""
 
+import hashlib
 import json
 import re
-from base64 import b64decode
 from collections.abc import Set
-from contextlib import suppress
 from typing import Annotated, ClassVar
 
 from flask import Request
@@ -16,8 +15,11 @@ from manifest.image_reference import ImageReference
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_CAUSE_CHARACTERS = 256
+MAX_LINK_CHARACTERS = 512
 # Load balancers end a request after 30 s.
 MAX_WAIT_SECONDS = 25
+# The characters of https://www.rfc-editor.org/rfc/rfc3986#section-2, without a user's name before the host.
+LINK = re.compile(r"https://[!$-.0-;=A-Z\[\]_a-z~]+([/?#][!#-;=?-Z\[\]_a-z~]*)?")
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 # What AcrylicShrimp/webhook-action 1.0.4 sends: its input pasted, unescaped, between `{ "data": "` and `" }`.
 # https://github.com/AcrylicShrimp/webhook-action/blob/master/entrypoint.sh
@@ -44,6 +46,14 @@ def _plain_text(cause: str) -> str | None:
     return cause.strip() or None
 
 
+def _https_url(link: str) -> str:
+    if len(link) > MAX_LINK_CHARACTERS:
+        raise BadRequest(f"link has {len(link)} characters; at most {MAX_LINK_CHARACTERS} are allowed")
+    if not LINK.fullmatch(link):
+        raise BadRequest("link must be a URL that begins with https://, such as that of the sender's run")
+    return link
+
+
 def _whole(number: object) -> object:
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
@@ -61,6 +71,7 @@ class _Fields(BaseModel, strict=True):
 
     # InstanceOf, since pydantic's own check of text refuses half a surrogate pair in its own words.
     cause: Annotated[InstanceOf[str], AfterValidator(_plain_text)] = None
+    link: Annotated[InstanceOf[str], AfterValidator(_https_url)] = None
     dry_run: bool = False
     wait: Annotated[float, PlainValidator(wait_seconds)] = 0
     refused: ClassVar[Set[str]] = frozenset()
@@ -147,6 +158,26 @@ def read_fields(request: Request) -> dict:
     return beside | inner
 
 
+def read_key(request: Request) -> str | None:
+    """Read the header Idempotency-Key. Raises BadRequest.
+
+    https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
+    """
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not re.fullmatch(r"[ -~]{1,128}", key):
+        raise BadRequest("Idempotency-Key must have 1 to 128 printable ASCII characters, such as a UUID")
+    return key
+
+
+def fingerprint(fields: dict, model: type[BaseModel]) -> str:
+    """Return what tells this signal from another one under the same key: its kind, and the fields that mean something.
+
+    They must be valid. The password is none of them: it may be rotated before a signal is sent again.
+    """
+    asked = [model.__name__, {name: fields[name] for name in fields.keys() & model.model_fields.keys()}]
+    return hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
 def read_wait_argument(request: Request) -> float:
     """Read `?wait=` from the URL: a number of seconds, or true. Raises BadRequest."""
     text = request.args.get("wait", "false").lower()
@@ -161,39 +192,6 @@ def read_id_argument(request: Request) -> str | None:
     if rollout_id == "":
         raise BadRequest("id is empty; leave it out for the newest rollout")
     return rollout_id
-
-
-def read_passwords(request: Request, fields: dict | None = None) -> list[bytes]:
-    """Return the passwords of a request: those in the field `pw` of its body and in its Authorization header.
-
-    Raises BadRequest when `pw` isn't text.
-    """
-    passwords = []
-    if fields and "pw" in fields:
-        if not isinstance(fields["pw"], str):
-            raise BadRequest("pw must be text")
-        passwords.append(fields["pw"].encode("utf-8", "surrogatepass"))
-    scheme, given = _authorization(request)
-    password = given if scheme == "bearer" else b""
-    if scheme == "basic":
-        # https://www.rfc-editor.org/rfc/rfc7617: user, colon, password. A header that isn't base64 has no password.
-        with suppress(ValueError):
-            password = b64decode(given, validate=True).partition(b":")[2]
-    return [*passwords, password] if password else passwords
-
-
-def read_token(request: Request) -> bytes:
-    """Return what the Authorization header holds as a bearer token, or nothing."""
-    scheme, given = _authorization(request)
-    return given if scheme == "bearer" else b""
-
-
-def _authorization(request: Request) -> tuple[str, bytes]:
-    """Return the scheme of the Authorization header, in lower case, and what follows it."""
-    # Not read by Werkzeug, which takes a token that contains = for parameters.
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    # WSGI decodes the bytes of a header as latin-1: https://peps.python.org/pep-3333/#unicode-issues
-    return scheme.lower(), given.strip().encode("latin-1", "replace")
 
 
 def _json_object(text: str, what: str) -> dict:

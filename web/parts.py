@@ -12,7 +12,7 @@ from access.grants import Access, Grants
 from deployer import Deployer
 from errors import Unreachable
 from rollout.metrics import Metrics
-from web import parsing
+from web import credentials
 
 # The key of `app.extensions`: https://flask.palletsprojects.com/en/stable/extensiondev/#the-extension-class-and-initialization
 EXTENSION = "auto-deployer"
@@ -99,4 +99,4 @@ def parts() -> Parts:
 
 def grants(fields: dict | None = None) -> Grants:
     """Return what the credentials of the current request open; `fields` are those of its body. Raises a Refusal."""
-    return parts().access.grants(parsing.read_passwords(request, fields), parsing.read_token(request))
+    return parts().access.grants(credentials.read_passwords(request, fields), credentials.read_token(request))

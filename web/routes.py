@@ -1,11 +1,15 @@
 """The signals and the questions about rollouts: POST and GET of /deployment, and rollback."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from flask import Blueprint, Response, g, request
 from werkzeug.routing import PathConverter
 
+from access.grants import Grants
 from deployer import Report
+from deployment_spec import Signal
+from rollout.duplicates import Duplicate
 from rollout.model import Phase
 from web import answers, parsing
 from web.parts import grants, parts
@@ -44,16 +48,26 @@ def roll_back(name: str | None = None) -> Response:
 @blueprint.get("/deployment/<name:name>")
 def show(name: str | None = None) -> Response:
     """Show how a rollout goes: the newest, or the one with the `id` of the query."""
-    return _shown(_required(name), parsing.read_id_argument(request), parsing.read_wait_argument(request))
+    _, name = _opened(name)
+    return _shown(name, parsing.read_id_argument(request), parsing.read_wait_argument(request))
 
 
-def _start(name: str | None, model: type, start: Callable[..., Report]) -> Response:
+def _start(name: str | None, model: type, start: Callable[[str, Signal], Report]) -> Response:
     fields = parsing.read_fields(request)
-    name = _required(name, fields)
+    opened, name = _opened(name, fields)
     g.ignored = parsing.unknown_fields(fields, model)
     signal = parsing.read_signal(fields, model)
-    with parts().calling.slot():
-        report = start(name, signal)
+    by, link = opened.sender(name)
+    if key := parsing.read_key(request):
+        signal = replace(signal, key=key, fingerprint=parsing.fingerprint(fields, model))
+    signal = replace(signal, by=by, link=link or signal.link)
+    try:
+        with parts().calling.slot():
+            report = start(name, signal)
+    except Duplicate as duplicate:
+        response = _shown(name, duplicate.rollout_id, signal.wait)
+        response.headers["Idempotent-Replayed"] = "true"
+        return response
     if signal.dry_run or not signal.wait:
         return answers.applied(report)
     return _shown(name, report.rollout.id, signal.wait)
@@ -68,9 +82,9 @@ def _shown(name: str, rollout_id: str | None, seconds: float) -> Response:
     return answers.rollout_state(report)
 
 
-def _required(name: str | None, fields: dict | None = None) -> str:
+def _opened(name: str | None, fields: dict | None = None) -> tuple[Grants, str]:
     # The credentials first: without the right ones, a caller learns nothing about names.
     opened = grants(fields)
-    g.has_token = opened.check_token is not None
+    g.has_token = opened.workflow is not None
     g.deployment = opened.require(name, parts().deployer.configured())
-    return g.deployment
+    return opened, g.deployment

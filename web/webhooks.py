@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, request
 
-from deployer import DuplicateWebhook
+from deployment_spec import Signal
 from errors import BadRequest, NotDockerHub, Refusal
 from manifest.image_reference import DOCKER_HUB, ImageReference
+from rollout.duplicates import Duplicate
 from web import answers
 from web.parsing import MAX_CAUSE_CHARACTERS, UNPRINTABLE, read_fields
 from web.parts import parts
@@ -20,6 +21,8 @@ from web.parts import parts
 log = logging.getLogger(__name__)
 blueprint = Blueprint("webhooks", __name__)
 
+# A push of an image for several architectures makes a webhook for each of them, all within so long.
+MAX_PUSH_SECONDS = 10
 HOSTS = ("hub.docker.com", "registry.hub.docker.com")
 
 
@@ -30,8 +33,16 @@ class Push:
     image: str
     # With its registry, since a repository's name may look like one.
     reference: str
-    # The change-cause, which is the same for every webhook of one push.
-    cause: str
+    pusher: str
+
+    @property
+    def signal(self) -> Signal:
+        """What the push asks for: a deploy, one for all webhooks of a push."""
+        cause = f"{self.image} was pushed to Docker Hub" + (f" by {self.pusher}" if self.pusher else "")
+        by = f"{self.pusher} on Docker Hub" if self.pusher else None
+        # No sender can have this key: a header holds no line break.
+        key = f"Docker Hub\n{self.image}\n{self.pusher}"
+        return Signal(cause=cause[:MAX_CAUSE_CHARACTERS], by=by, key=key, key_seconds=MAX_PUSH_SECONDS)
 
     @classmethod
     def from_fields(cls, fields: dict) -> "Push":
@@ -45,8 +56,7 @@ class Push:
             raise BadRequest(f"repository.repo_name and push_data.tag: {error}") from None
         pusher = fields["push_data"].get("pusher")
         pusher = " ".join(UNPRINTABLE.sub("", pusher).split()) if isinstance(pusher, str) else ""
-        cause = f"{image} was pushed to Docker Hub" + (f" by {pusher}" if pusher else "")
-        return cls(image, reference, cause[:MAX_CAUSE_CHARACTERS])
+        return cls(image, reference, pusher[:MAX_CAUSE_CHARACTERS])
 
 
 @blueprint.post("/dockerhub/<path:token>")
@@ -58,11 +68,11 @@ def redeploy(token: str) -> Response:
     for name in parts().deployer.configured():
         try:
             with parts().calling.slot():
-                report = parts().deployer.deploy_pushed(name, push.reference, push.cause)
+                report = parts().deployer.deploy_pushed(name, push.reference, push.signal)
             if report:
                 rollout_id = report.rollout.id
                 outcomes.append(_outcome(name, "deploying", f"deploying, id {rollout_id}", rollout_id))
-        except DuplicateWebhook:
+        except Duplicate:
             outcomes.append(_outcome(name, "already", "already deploying, for another webhook of this push"))
         except Refusal as refusal:
             # Docker Hub shows its users no answer, so the log must.

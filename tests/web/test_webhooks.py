@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-import deployer
 from deployment_spec import runs_image
 from errors import BadRequest, NotDockerHub
 from manifest.files import Manifest
 from tests.conftest import ConfiguredService, InProcess, deployment
 from tests.service import PASSWORD, wait_for
+from web import webhooks
 from web.webhooks import Push
 
 TOKEN = "9f86d081884c7d659a2feaa0c55ad015"
@@ -179,6 +179,19 @@ def test_when_one_deployment_is_refused_the_others_are_deployed(client, cluster,
     assert cluster.get("worker")
 
 
+# Who pushed
+
+
+@pytest.mark.parametrize(("pusher", "by"), [("octocat", "octocat on Docker Hub"), (None, None)])
+def test_a_push_says_who_pushed(client, cluster, pusher, by):
+    client.configure("web", deployment(image="acme/web:latest"))
+    assert push(client, payload() | {"push_data": {"tag": "latest", "pusher": pusher}}).status == 200
+    shown = client.show().json()
+    assert (shown["by"], shown["link"]) == (by, None)
+    wait_for(lambda: client.show(wait=20).json()["history"])
+    assert client.show().json()["history"][0]["by"] == by
+
+
 # One rollout
 
 
@@ -233,7 +246,7 @@ def test_a_late_webhook_does_not_undo_a_newer_deploy(client, cluster):
 
 def test_the_next_push_is_deployed(client, cluster, monkeypatch):
     push(client)
-    monkeypatch.setattr(deployer, "MAX_DUPLICATE_WEBHOOK_SECONDS", 0)
+    monkeypatch.setattr(webhooks, "MAX_PUSH_SECONDS", 0)
     assert push(client).text.startswith("ok: web: deploying")
 
 
