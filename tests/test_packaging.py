@@ -3,13 +3,17 @@
 import json
 import os
 import re
+import shutil
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import kubernetes_validate
 import pytest
 import yaml
 
+from version import VERSION
 from web.parts import MAX_WAITING_REQUESTS
 from web.receiving import MAX_RECEIVING_REQUESTS
 
@@ -50,7 +54,24 @@ def test_no_tests_in_the_image():
     ignored = (ROOT / ".dockerignore").read_text().split()
     allowed = {line.removeprefix("!") for line in ignored if line.startswith("!")}
     assert "*" in ignored
-    assert allowed == {"*.py", "access/", "cluster/", "manifest/", "rollout/", "web/", "uwsgi.ini", "requirements.txt"}
+    rooms = {"access/", "cluster/", "manifest/", "rollout/", "web/"}
+    assert allowed == {"*.py", *rooms, "pyproject.toml", "uwsgi.ini", "requirements.txt"}
+
+
+def test_the_image_has_all_that_the_service_needs_to_start(tmp_path):
+    """With nothing but what the Dockerfile copies, it starts; the first line of its log has the version."""
+    copies = [text.split() for word, text in instructions() if word == "COPY" and not text.startswith("--from")]
+    for *sources, target in copies:
+        for path in [path for source in sources for path in ROOT.glob(source)]:
+            if path.is_dir():
+                shutil.copytree(path, tmp_path / target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(path, tmp_path / target)
+    command = [sys.executable, "-c", "from app import create_app; create_app({})"]
+    ran = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True, timeout=60, check=True)
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    first = next(line for line in ran.stderr.splitlines() if line.startswith("{"))
+    assert json.loads(first)["message"].startswith(f"auto-deployer {version}, Python ")
 
 
 def test_the_image_takes_only_packages_with_the_right_hash():
@@ -226,3 +247,49 @@ def test_the_end_to_end_test_has_the_three_newest_versions_that_the_schemas_know
 
 def test_there_is_a_changelog_for_the_next_version():
     assert "\n## Unreleased\n" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def right_version(changelog: str, version: str) -> bool:
+    """Return whether a version is the newest of a changelog; with something unreleased, a later one and `-dev`."""
+    [(_, unreleased), *released] = re.findall(r"(?ms)^## (\S+).*?\n(.*?)(?=^## |\Z)", changelog)
+    newest = released[0][0] if released else "0.0.0"
+    if not unreleased.strip():
+        return version == newest
+    number = re.fullmatch(r"(\d+\.\d+\.\d+)-dev", version)
+    return bool(number) and [int(part) for part in number[1].split(".")] > [int(part) for part in newest.split(".")]
+
+
+def test_the_version_is_the_changelogs():
+    assert right_version((ROOT / "CHANGELOG.md").read_text(), VERSION)
+
+
+@pytest.mark.parametrize(
+    ("unreleased", "version", "expected"),
+    [
+        ("- New.\n", "1.9.0-dev", False),
+        ("- New.\n", "1.10.0", False),
+        ("- New.\n", "1.10.0-dev", False),
+        ("- New.\n", "1.10.1-dev", True),
+        ("- New.\n", "2.0.0-dev", True),
+        ("", "1.10.0", True),
+        ("", "1.10.1-dev", False),
+    ],
+)
+def test_which_version_a_changelog_asks_for(unreleased, version, expected):
+    changelog = f"# Changelog\n\n## Unreleased\n\n{unreleased}\n## 1.10.0 (today)\n\n- Old.\n\n## 1.9.0 (before)\n"
+    assert right_version(changelog, version) is expected
+
+
+@pytest.mark.parametrize(
+    ("tag", "version", "code"), [("v1.2.3", "1.2.3", 0), ("v1.2.3", "1.2.3-dev", 1), ("v1.2.4", "1.2.3", 1)]
+)
+def test_a_tag_that_is_not_the_version_makes_no_release(tmp_path, tag, version, code):
+    (tmp_path / "CHANGELOG.md").write_text("## Unreleased\n\n## 1.2.4 (soon)\n\n## 1.2.3 (today)\n")
+    (tmp_path / "pyproject.toml").write_text(f'[project]\nversion = "{version}"\n')
+    question = "Is it in CHANGELOG.md and pyproject.toml?"
+    try:
+        run_step("release.yml", question, tmp_path, GITHUB_REF_NAME=tag)
+    except subprocess.CalledProcessError as error:
+        assert error.returncode == code
+    else:
+        assert code == 0
