@@ -19,7 +19,7 @@ test: $(VENV)/.tests
 	ruff format --check .
 	zizmor --offline --persona pedantic --quiet .github
 	hadolint Dockerfile
-	shellcheck .github/actions/deploy/deploy.sh .ci/run
+	shellcheck .github/actions/deploy/*.sh .ci/run
 	python -m pytest -q --numprocesses 4 --dist loadfile
 
 bench: $(VENV)/.runs

@@ -19,12 +19,12 @@ from rollout.aftermath import MAX_NOTIFYING_SECONDS, Aftermath
 from rollout.duplicates import refuse_duplicate
 from rollout.follower import GONE, Follower
 from rollout.followers import Followers, Key
+from rollout.foreign import record_of_foreign, watch_foreign
 from rollout.ledger import Ledger
 from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
 from rollout.notify import Notifier
-from rollout.pod_rules import parse_time
-from rollout.record import Record, Records, foreign_record, new_record
+from rollout.record import Record, Records, new_record
 from rollout.verdict import SUPERSEDED, Verdict
 from settings import Settings
 
@@ -71,9 +71,8 @@ class Monitor:
             refuse_duplicate(signal, snapshot.deployment, records)
             target = rollback.choose_target(records, snapshot, signal.revision)
             try:
-                live = rollback.send(
-                    self._cluster, manifest, target, signal, over=snapshot.deployment["spec"]["template"]
-                )
+                over = snapshot.deployment["spec"]["template"]
+                live = rollback.send(self._cluster, manifest, target, signal, over)
             except rollback.SomethingNewer:
                 continue  # Another client has changed it meanwhile: choose again, from what is there now.
             if signal.dry_run:
@@ -104,7 +103,9 @@ class Monitor:
         if asked:
             return self._recorder.record_superseded(manifest, live, rollout_id), self.recorded(manifest)
         if found is None:
-            foreign = self._watch_foreign(manifest, live, records, seconds)
+            follower = self._follower(manifest, live, record_of_foreign(live))
+            follower.something_works = any(each.worked for each in records.values())
+            foreign = watch_foreign(self._watches, follower, seconds)
             if rollout_id in (None, foreign.id):
                 return foreign, records
         raise NotFound(f"no rollout {rollout_id} of {manifest.name} is known")
@@ -239,17 +240,3 @@ class Monitor:
                 follower = self._follower(manifest, live, record)
                 if self._finishing.setdefault(key, follower) is follower:
                     threading.Thread(target=self._finish, args=(follower,), daemon=True).start()
-
-    def _watch_foreign(self, manifest: Manifest, live: dict, records: Records, seconds: float) -> Rollout:
-        """Watch a rollout that another client started, such as `kubectl set image`; nothing of it is recorded."""
-        record = foreign_record(live, "", parse_time(live["metadata"]["creationTimestamp"]))
-        with self._watches.of(manifest.namespace, manifest.name) as view:
-            follower = self._follower(manifest, live, record)
-            follower.something_works = any(each.worked for each in records.values())
-            verdict, snapshot = follower.follow(view, time.monotonic() + seconds)
-        rollout = verdict.of(record.rollout)
-        replicaset = snapshot.deployment and snapshot.replicaset_of(record.template)
-        if not replicaset:
-            return rollout
-        metadata = replicaset["metadata"]
-        return rollout.replace(id=metadata["name"], started_at=parse_time(metadata["creationTimestamp"]))

@@ -26,7 +26,8 @@ def name_of(module):
 
 
 MAX_LINES = {name_of(module): ([module], 250) for module in MODULES}
-MAX_LINES |= {name: ([name], most) for name, most in (("README.md", 219), (".github/actions/deploy/deploy.sh", 199))}
+SCRIPTS = [f".github/actions/deploy/{name}.sh" for name in ("deploy", "inputs")]
+MAX_LINES |= {name: ([name], most) for name, most in [("README.md", 219), *((script, 199) for script in SCRIPTS)]}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=name_of)
@@ -52,4 +53,4 @@ def test_a_file_is_short(what):
 
 def test_the_product_is_small():
     lines = [line for module in MODULES for line in module.read_text().splitlines()]
-    assert len([line for line in lines if line.strip()]) < 4500
+    assert len([line for line in lines if line.strip()]) < 5300

@@ -182,7 +182,7 @@ def test_what_the_action_is_given_goes_through_its_environment():
     [step] = action["runs"]["steps"]
     assert "${{" not in step["run"]
     assert set(step["env"].values()) == {f"${{{{ inputs.{name} }}}}" for name in action["inputs"]}
-    script = (ROOT / ".github/actions/deploy/deploy.sh").read_text()
+    script = (ROOT / ".github/actions/deploy/inputs.sh").read_text()
     assert all(variable in script for variable in step["env"])
     assert {name: each["value"] for name, each in action["outputs"].items()} == {
         name: f"${{{{ steps.deploy.outputs.{name} }}}}" for name in action["outputs"]

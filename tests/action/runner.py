@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -123,8 +124,8 @@ class Gateway:
     """Stand in front of the service as an Ingress does; what happens to the next requests can be told.
 
     `next_posts` and `next_gets` hold what becomes of them, in order: `drop` (nothing arrives, the connection ends),
-    `lose` (it arrives, the answer doesn't), `cut` (half the answer does), or a status that is answered in place of the
-    service's.
+    `lose` (it arrives, the answer doesn't), `cut` (half the answer does), `late` (it arrives 2 s after a 504), or a
+    status that is answered in place of the service's.
     """
 
     def __init__(self, port: int | Callable[[], int | None]) -> None:
@@ -132,6 +133,8 @@ class Gateway:
         self.next_posts: list[str | int] = []
         self.next_gets: list[str | int] = []
         self.seen: list[tuple[str, str]] = []
+        # The Idempotency-Key of each POST.
+        self.keys: list[str] = []
         # The service is away for a request whose Accept is one of these; and how often it was.
         self.away_for: set[str] = set()
         self.refused = 0
@@ -141,11 +144,16 @@ class Gateway:
             def _pass_on(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 gateway.seen.append((self.command, self.path))
+                if self.command == "POST":
+                    gateway.keys.append(self.headers["Idempotency-Key"])
                 queue = gateway.next_posts if self.command == "POST" else gateway.next_gets
                 fate = queue.pop(0) if queue else None
                 if isinstance(fate, int):
                     self._answer(fate, "text/html", b"<html>Bad Gateway</html>")
                 elif fate != "drop":
+                    if fate == "late":
+                        self._answer(504, "text/html", b"<html>Gateway Timeout</html>")
+                        time.sleep(2)
                     port = find_port()
                     if self.headers["Accept"] in gateway.away_for:
                         gateway.refused += 1
@@ -159,7 +167,7 @@ class Gateway:
                     content = answer.read()
                     if fate == "cut":
                         self._answer(answer.status, answer.headers["Content-Type"], content, len(content) // 2)
-                    elif fate != "lose":
+                    elif fate not in ("lose", "late"):
                         self._answer(answer.status, answer.headers["Content-Type"], content)
 
             do_GET = do_POST = _pass_on

@@ -3,6 +3,7 @@
 import html
 import os
 import re
+import shutil
 import subprocess
 
 import yaml
@@ -78,6 +79,7 @@ def test_it_says_every_30_s_that_nothing_changes(runner, service, tmp_path):
     script, found = re.subn(r"(?m)^readonly REPEAT=30 ", "readonly REPEAT=1 ", (DEPLOY / "deploy.sh").read_text())
     assert found == 1
     (tmp_path / "deploy.sh").write_text(script)
+    shutil.copy(DEPLOY / "inputs.sh", tmp_path)
     run = runner.run(inputs(service, image="acme/web:unready", timeout="10s"), GITHUB_ACTION_PATH=str(tmp_path))
     lines = [line.partition(" s  ") for line in run.log.splitlines() if " s  " in line]
     seconds = [int(second) for second, _, text in lines if text == lines[-1][2]]
@@ -89,7 +91,7 @@ def test_it_waits_longer_than_kubernetes_by_default():
     """A rollout that hangs has its verdict after `progressDeadlineSeconds` (600) and some settling time."""
     default = yaml.safe_load((DEPLOY / "action.yml").read_text())["inputs"]["timeout"]["default"]
     assert default == "15m"
-    assert f"${{INPUT_TIMEOUT:-{default}}}" in (DEPLOY / "deploy.sh").read_text()
+    assert f"${{INPUT_TIMEOUT:-{default}}}" in (DEPLOY / "inputs.sh").read_text()
     assert f"| `timeout` | `{default}` |" in (ROOT / "docs" / "github-actions.md").read_text()
 
 

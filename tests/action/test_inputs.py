@@ -5,14 +5,15 @@ import shutil
 
 import pytest
 
-from tests.access.issuer import AUDIENCE, REPOSITORY_ID, Issuer
-from tests.action.runner import Runner, inputs, needs
-from tests.conftest import deployment
+from tests.access.issuer import AUDIENCE
+from tests.action.runner import inputs, needs
 from tests.service import PASSWORD
 
 pytestmark = needs
 
 NASTY = """it's "quoted" `id` $(touch pwned) ${HOME} \\ %0A ::error::no | <b>&\n::error::forged\n##[error]forged"""
+
+INPUTS = ["password", "deployment", "image", "cause", "timeout", "rollback_on_failure", "url", "rollback", "allow_http"]
 
 
 def change_cause(cluster):
@@ -68,6 +69,15 @@ def test_what_the_service_refuses_is_red_in_its_words(runner, service, given, er
         ({"timeout": "soon"}, "timeout: "),
         ({"timeout": "1d"}, "timeout: "),
         ({"rollback_on_failure": "yes"}, "rollback-on-failure: "),
+        ({"allow_http": "yes"}, "allow-http: "),
+        ({"deployment": "web/../worker"}, "deployment: write the names"),
+        ({"deployment": "web, worker, web"}, "deployment: web is there twice"),
+        ({"rollback": "yes"}, "rollback: "),
+        ({"rollback": "0"}, "rollback: "),
+        ({"rollback": "-1"}, "rollback: "),
+        ({"rollback": "1", "deployment": "web, worker"}, "rollback: each deployment has its own revisions"),
+        ({"rollback": "true", "image": "acme/web:1"}, "image: a rollback brings back"),
+        ({"rollback": "1", "rollback_on_failure": "false"}, "rollback-on-failure: auto-deployer never rolls back"),
         ({"password": ""}, "password: it is missing"),
         ({"password": "two\nlines"}, "password: it has several lines"),
     ],
@@ -84,6 +94,16 @@ def test_http_is_refused_and_why(runner, service, url):
     assert run.exit_code == 1
     [error] = run.commands("error")
     assert error.startswith("url: http:// is refused: it sends the password in clear text")
+    assert error.endswith("or allow-http: true where the runner is inside the cluster")
+
+
+def test_http_is_allowed_where_the_input_says_so(runner, service):
+    url = service.url.replace("127.0.0.1", "127.1")
+    for refused in ("", "false"):
+        assert runner.run(inputs(service, url=url, allow_http=refused)).exit_code == 1
+    run = runner.run(inputs(service, url=url, allow_http="true"))
+    assert run.exit_code == 0, run.log
+    assert runner.run(inputs(service, url="file:///etc/passwd", allow_http="true")).exit_code == 1
 
 
 @pytest.mark.parametrize("url", ["{}/", "{}/deployment", "{}/deployment/"])
@@ -95,7 +115,7 @@ def test_a_password_with_a_line_end_is_taken_without_it(runner, service):
     assert runner.run(inputs(service, password=f"{PASSWORD}\r\n")).exit_code == 0
 
 
-@pytest.mark.parametrize("name", ["password", "deployment", "image", "cause", "timeout", "rollback_on_failure", "url"])
+@pytest.mark.parametrize("name", INPUTS)
 def test_no_input_is_run_or_breaks_the_log(runner, service, cluster, name):
     running = runner.start(inputs(service, **{name: NASTY}))
     run = running.ended()
@@ -123,33 +143,6 @@ def test_a_runner_without_what_it_needs_is_told_so(runner, service, tmp_path):
 
 
 # Without a password
-
-
-@pytest.fixture
-def issuer():
-    issuer = Issuer()
-    yield issuer
-    issuer.close()
-
-
-@pytest.fixture
-def job(issuer, tmp_path):
-    """Run in a job that has the permission `id-token: write`."""
-    asking = {"ACTIONS_ID_TOKEN_REQUEST_URL": f"{issuer.url}/token?api-version=2.0"}
-    return Runner(tmp_path, asking | {"ACTIONS_ID_TOKEN_REQUEST_TOKEN": "a-token-for-a-token"})
-
-
-@pytest.fixture
-def open_service(services, issuer, cluster):
-    """Serve without a password: the manifest names the workflow."""
-    service = services(OIDC_AUDIENCE=AUDIENCE, OIDC_ISSUER=issuer.url, SETTLE_SECONDS="0")
-    service.reset(cluster.namespace)
-    service.password("default")
-    manifest = deployment()
-    annotations = {"auto-deployer/github-repository-id": REPOSITORY_ID, "auto-deployer/github-ref": "refs/heads/master"}
-    manifest["metadata"]["annotations"] = annotations
-    service.configure("web", manifest)
-    return service
 
 
 def test_a_job_without_a_password_sends_its_own_token(job, issuer, open_service, cluster):
@@ -218,3 +211,28 @@ def test_a_cause_that_is_given_is_fitted(runner, service, cluster):
     run = runner.run(inputs(service, cause="x\x07" + " \n y" * 200))
     assert run.exit_code == 0, run.log
     assert change_cause(cluster) == ("x" + " y" * 200)[:256].strip()
+
+
+# The run
+
+
+RUN = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "octocat/web", "GITHUB_RUN_ID": "17001"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "link"),
+    [
+        (RUN, "https://github.com/octocat/web/actions/runs/17001"),
+        (RUN | {"GITHUB_SERVER_URL": "http://github.example.com"}, None),
+        ({}, None),
+    ],
+)
+def test_with_a_password_the_run_is_linked(runner, service, environ, link):
+    run = runner.run(inputs(service), **environ)
+    assert run.exit_code == 0, run.log
+    assert service.show().json()["link"] == link
+
+
+def test_a_token_says_by_itself_which_run_it_is_from(job, open_service):
+    run = job.run(inputs(open_service, password="", audience=AUDIENCE), **RUN)
+    assert run.exit_code == 0, run.log

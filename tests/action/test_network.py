@@ -1,7 +1,8 @@
-"""What can happen between the action and the service: nothing is signalled twice, and no verdict is lost."""
+"""What can happen between the action and the service: nothing is rolled out twice, and no verdict is lost."""
 
 import os
 import subprocess
+import time
 from dataclasses import replace
 
 import pytest
@@ -34,10 +35,12 @@ def test_a_server_that_is_away_is_red(runner, service):
 
 
 def test_a_server_that_comes_back_is_signalled(runner, service, gateway, cluster):
-    gateway.next_gets = ["drop", 502, 503]
+    gateway.next_posts = ["drop", 502, 503]
     run = runner.run(inputs(gateway))
     assert run.exit_code == 0, run.log
-    assert len(gateway.posts) == 1
+    assert len(gateway.posts) == 4
+    assert len(service.show().json()["history"]) == 1
+    assert "it answers 502; sending the signal again" in run.log
 
 
 def test_dropped_connections_and_bad_gateways_are_asked_through(runner, service, gateway):
@@ -108,43 +111,43 @@ def test_the_words_are_asked_for_again_when_the_service_is_away_for_a_moment(run
     assert "### web: complete" in run.summary
 
 
-@pytest.mark.parametrize("fate", ["lose", "cut", 504])
-def test_a_signal_whose_answer_got_lost_is_found_and_not_sent_again(runner, service, gateway, cluster, fate):
+@pytest.mark.parametrize("fate", ["lose", "cut", "late"])
+def test_a_signal_whose_answer_got_lost_is_sent_again_and_rolled_out_once(runner, service, gateway, cluster, fate):
     service.deploy(image="acme/web:1")
-    if fate != 504:
-        gateway.next_posts = [fate]
-        run = runner.run(inputs(gateway, image="acme/web:2"))
-    else:
-        gateway.next_posts = [504]
-        running = runner.start(inputs(gateway, image="acme/web:2"))
-        wait_for(lambda: gateway.posts)
-        # It arrives late.
-        service.signal("web", image="acme/web:2", cause="0123456789ab by octocat")
-        run = running.ended()
+    gateway.next_posts = [fate]
+    run = runner.run(inputs(gateway, image="acme/web:2"))
     assert run.exit_code == 0, run.log
     assert image(cluster) == "acme/web:2"
-    assert len(gateway.posts) == 1
     assert run.outputs["phase"] == "complete"
+    assert len(gateway.posts) == 2
+    assert len(set(gateway.keys)) == 1
+    time.sleep(2 if fate == "late" else 0)
     assert len(service.show().json()["history"]) == 2
 
 
-@pytest.mark.parametrize("fate", ["drop", 503])
-def test_a_signal_that_may_have_arrived_is_never_sent_again(runner, service, gateway, cluster, fate):
+@pytest.mark.parametrize("fate", ["drop", "lose", 503])
+def test_a_signal_that_never_gets_an_answer_is_red(runner, service, gateway, cluster, fate):
     service.deploy(image="acme/web:1")
-    gateway.next_posts = [fate]
+    gateway.next_posts = [fate] * 30
     run = runner.run(inputs(gateway, image="acme/web:2", timeout="3s"))
     assert run.exit_code == 1
-    assert len(gateway.posts) == 1
-    assert "It isn't known whether the signal arrived, and it wasn't sent again" in run.commands("error")[0]
+    [error] = run.commands("error")
+    assert error.startswith("the signal's answer got lost: ")
+    assert "it isn't known whether the signal arrived" in error
+    assert run.outputs == {}
+    assert len(service.show().json()["history"]) == (2 if fate == "lose" else 1)
 
 
-def test_what_kubectl_rolls_out_is_not_taken_for_the_lost_one(runner, service, gateway, cluster):
-    cluster.create(deployment())
+def test_what_another_sender_rolls_out_is_not_taken_for_the_lost_one(runner, service, gateway, cluster):
     gateway.next_posts = ["drop"]
-    running = runner.start(inputs(gateway, image="acme/web:2", timeout="3s"))
+    running = runner.start(inputs(gateway, image="acme/web:2"))
     wait_for(lambda: gateway.posts)
-    cluster.patch({"spec": {"template": {"spec": {"containers": [{"name": "web", "image": "acme/web:3"}]}}}})
-    assert running.ended().exit_code == 1
+    service.deploy(cause="another push")
+    run = running.ended()
+    assert run.exit_code == 0, run.log
+    history = service.show().json()["history"]
+    assert [each["image"] for each in history] == ["acme/web:2", "acme/web:1"]
+    assert run.outputs["id"] == history[0]["id"]
 
 
 def test_a_lost_signal_that_was_superseded_meanwhile_is_found(runner, service, gateway):
@@ -155,24 +158,29 @@ def test_a_lost_signal_that_was_superseded_meanwhile_is_found(runner, service, g
     service.deploy(cause="another push")
     run = running.ended()
     assert (run.exit_code, run.outputs["phase"]) == (0, "superseded"), run.log
-
-
-def test_somebody_elses_rollout_is_not_taken_for_the_lost_one(runner, service, gateway):
-    gateway.next_posts = ["drop"]
-    running = runner.start(inputs(gateway, image="acme/web:2", timeout="3s"))
-    wait_for(lambda: gateway.posts)
-    service.deploy(cause="another push")
-    assert running.ended().exit_code == 1
+    assert len(service.show().json()["history"]) == 2
 
 
 def test_what_is_no_auto_deployer_is_said_to_be_none(runner, service, gateway):
-    gateway.next_gets = [200]
+    gateway.next_posts = [200]
     run = runner.run(inputs(gateway))
     assert run.exit_code == 1
     assert run.commands("error") == [
         f"what answers at {gateway.url}/deployment/web is no auto-deployer: it answers 200"
     ]
-    assert gateway.posts == []
+    assert len(gateway.posts) == 1
+
+
+def test_each_step_of_a_workflow_has_a_key_of_its_own(runner, service, gateway):
+    """Jobs of a matrix have the same run, attempt and step."""
+    run = {"GITHUB_RUN_ID": "17001", "GITHUB_RUN_ATTEMPT": "2", "GITHUB_ACTION": "__acme_auto-deployer_2." + "x" * 120}
+    for _ in range(2):
+        assert runner.run(inputs(gateway), **run).exit_code == 0
+    assert all(key.startswith("17001-2-__acme_auto-deployer_2.x") and len(key) <= 128 for key in gateway.keys)
+    assert len(set(gateway.keys)) == len(service.show().json()["history"]) == 2
+    run["GITHUB_ACTION"] = "deploy"
+    assert runner.run(inputs(gateway), **run).exit_code == 0
+    assert gateway.keys[-1].startswith("17001-2-deploy-web-")
 
 
 @pytest.mark.simulated_only
