@@ -13,6 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from manifest import annotations, files
 from version import VERSION
 from web.parts import MAX_WAITING_REQUESTS
 from web.receiving import MAX_RECEIVING_REQUESTS
@@ -156,7 +157,7 @@ def test_workflows_have_the_least_permissions(workflow):
     for name, job in workflow["jobs"].items():
         # A token for auto-deployer; a release and its tag.
         written = {right for right, access in job["permissions"].items() if access != "read"}
-        assert written == {"dockerize": {"id-token"}, "release": {"contents"}}.get(name, set())
+        assert written == {"dockerize": {"id-token"}, "token": {"id-token"}, "release": {"contents"}}.get(name, set())
         assert job["timeout-minutes"] <= 60
     for step in steps(workflow):
         if step.get("uses", "").startswith("actions/checkout@"):
@@ -235,14 +236,35 @@ def test_a_releases_notes_are_its_part_of_the_changelog_and_its_tag_is_moved(tmp
     assert calls[1].startswith("api --method PATCH repos/acme/auto-deployer/git/refs/tags/v1 --field sha=000")
 
 
-def test_the_end_to_end_test_has_the_three_newest_versions_that_the_schemas_know():
-    workflow = yaml.safe_load((ROOT / ".github/workflows/e2e.yml").read_text())
-    [job] = workflow["jobs"].values()
+def test_the_end_to_end_test_has_the_three_newest_versions_that_the_schemas_know_and_the_oldest_that_readme_names():
+    job = yaml.safe_load((ROOT / ".github/workflows/e2e.yml").read_text())["jobs"]["e2e"]
     tested = [each["kubernetes"] for each in job["strategy"]["matrix"]["include"]]
     major, minor = kubernetes_validate.latest_version().split(".")[:2]
-    assert tested == [f"{major}.{int(minor) - back}" for back in range(3)]
+    [oldest] = re.findall(r"You need Kubernetes (\S+) or newer", (ROOT / "README.md").read_text())
+    assert tested == [*(f"{major}.{int(minor) - back}" for back in range(3)), oldest]
     for each in job["strategy"]["matrix"]["include"]:
         assert re.fullmatch(rf"kindest/node:v{each['kubernetes']}\.\d+@sha256:[0-9a-f]{{64}}", each["node"])
+
+
+def test_only_main_deploys_with_a_real_token(tmp_path):
+    """The workflow's edits give web the repository's id and branch, auto-deployer the audience, and nothing else."""
+    job = yaml.safe_load((ROOT / ".github/workflows/e2e.yml").read_text())["jobs"]["token"]
+    assert job["if"] == "github.ref == 'refs/heads/main'"
+    shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
+    (tmp_path / "kubectl").write_text("#!/bin/sh\n")
+    (tmp_path / "kubectl").chmod(0o755)
+    run_step("e2e.yml", "Install, without any password", tmp_path, REPOSITORY_ID="1296269")
+    limits = {annotations.GITHUB_REPOSITORY_ID: "1296269", annotations.GITHUB_REF: "refs/heads/main"}
+    before, after = (files.load(root / "k8s/deployments", "web") for root in (ROOT, tmp_path))
+    assert (before.annotations, after.annotations) == ({}, limits)
+    assert files.load(tmp_path / "k8s/deployments", "auto-deployer").annotations == {}
+    [before], [after] = (
+        yaml.safe_load((root / "k8s/deployment.yaml").read_text())["spec"]["template"]["spec"]["containers"]
+        for root in (ROOT, tmp_path)
+    )
+    audiences = {step["with"]["audience"] for step in job["steps"] if "audience" in step.get("with", {})}
+    assert audiences == {"end-to-end"}
+    assert after == before | {"env": [{"name": "OIDC_AUDIENCE", "value": "end-to-end"}]}
 
 
 def test_there_is_a_changelog_for_the_next_version():
