@@ -68,7 +68,7 @@ class Monitor:
         for _ in range(MAX_ATTEMPTS):
             snapshot = rollback.read_snapshot(self._cluster, manifest)
             records = self._ledger.read(manifest.namespace, manifest.name)
-            refuse_duplicate(signal, snapshot.deployment, records)
+            self.refuse_duplicate(manifest, signal, snapshot.deployment, records)
             target = rollback.choose_target(records, snapshot, signal.revision)
             try:
                 over = snapshot.deployment["spec"]["template"]
@@ -80,6 +80,13 @@ class Monitor:
             self._metrics.rollbacks.labels(manifest.stem).inc()
             return self.start(manifest, live, new_record(live))
         raise Unreachable(f"deployment {manifest.name} is being changed all the time; try again", reason="Conflict")
+
+    def refuse_duplicate(
+        self, manifest: Manifest, signal: Signal, live: dict | None, records: Records, besides: str = ""
+    ) -> None:
+        """Raise Duplicate or KeyReused for a signal whose key has started a rollout, besides the one with this id."""
+        known = records | self._followers.records(manifest.namespace, manifest.name)
+        refuse_duplicate(signal, live, known.values(), besides)
 
     def show(self, manifest: Manifest, rollout_id: str | None, seconds: float) -> tuple[Rollout, Records]:
         """Return a rollout, without an id the newest, when it has ended or after so many seconds; and what is recorded.

@@ -18,6 +18,7 @@ from rollout.model import Phase, Rollout
 from rollout.notify import write_event
 from rollout.record import Record, Records
 from rollout.verdict import SUPERSEDED
+from rollout.wording import as_start
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class Recorder:
         """Write the Event that a rollout has started, once."""
         if not follower.is_announced:
             follower.is_announced = True
-            self.event(follower, "Deploying", f"{follower.record.cause} ({follower.record.rollout.id})")
+            self.event(follower, "Deploying", as_start(follower.record))
 
     def event(self, follower: Follower, reason: str, message: str) -> None:
         """Write an Event about the Deployment of a rollout."""

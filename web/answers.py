@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 from deployer import Report
 from errors import Refusal
 from rollout.model import Phase, Rollout
-from rollout.wording import as_applied, as_markdown, as_text
+from rollout.wording import as_applied, as_lock, as_markdown, as_text
 from web.parts import parts
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,10 @@ def _about_rollout(status: int, report: Report, text: str) -> Response:
         "locked": report.locked,
         "history": [record.as_history() for record in report.history.values()],
     }
-    return answer(status, data, text, lambda: as_markdown(report.rollout, report.history, _way_back(report.rollout)))
+    if report.locked is not None:
+        text = f"{text}\n{as_lock(report.locked)}"
+    rollout, history, locked = report
+    return answer(status, data, text, lambda: as_markdown(rollout, history, _way_back(rollout), locked))
 
 
 def _way_back(rollout: Rollout) -> str:
