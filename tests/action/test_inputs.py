@@ -233,6 +233,12 @@ def test_with_a_password_the_run_is_linked(runner, service, environ, link):
     assert service.show().json()["link"] == link
 
 
-def test_a_token_says_by_itself_which_run_it_is_from(job, open_service):
+def test_a_token_says_by_itself_which_run_it_is_from(job, issuer, open_service):
+    issuer.claims = {"run_id": "42", "actor": "octocat", "sha": "0123456789abcdef"}
     run = job.run(inputs(open_service, password="", audience=AUDIENCE), **RUN)
     assert run.exit_code == 0, run.log
+    assert open_service.show(id=run.outputs["id"]).status == 403
+    headers = {"Authorization": f"Bearer {issuer.token()}", "Accept": "application/json"}
+    answer = open_service.ask("GET", f"/deployment/web?id={run.outputs['id']}", headers=headers).json()
+    assert answer["link"].endswith("/octocat/web/actions/runs/42")
+    assert "17001" not in run.log
