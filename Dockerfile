@@ -15,7 +15,7 @@ RUN python -m venv venv \
     && venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.txt \
     && venv/bin/pip uninstall --yes --quiet pip
 
-COPY *.py uwsgi.ini ./
+COPY *.py pyproject.toml uwsgi.ini ./
 COPY access/ access/
 COPY cluster/ cluster/
 COPY manifest/ manifest/

@@ -1,5 +1,6 @@
 """Make the application: settings, then its parts, then the blueprints that use them."""
 
+import logging
 import os
 import threading
 from collections.abc import Mapping
@@ -15,9 +16,12 @@ from deployer import Deployer
 from rollout.metrics import Metrics
 from rollout.monitor import Monitor
 from settings import Settings
+from version import KUBERNETES_CLIENT, PYTHON, VERSION
 from web import answers, probes, routes, webhooks
 from web.parts import EXTENSION, Calling, Parts, Waiting
 from web.receiving import Receiver
+
+log = logging.getLogger(__name__)
 
 
 def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
@@ -25,6 +29,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     process.share_one_arena()
     process.lengthen_queue()
     logs.configure()
+    log.info("auto-deployer %s, Python %s, Kubernetes client %s", VERSION, PYTHON, KUBERNETES_CLIENT)
     settings = Settings.from_environ(environ)
     passwords = Passwords(settings.passwords_dir)
     passwords.read()  # So that the log names the lines that open nothing from the start.

@@ -65,8 +65,8 @@ class Deployer:
         return found
 
     def unusable_urls(self) -> list[str]:
-        """Return a sentence for each line of NOTIFY_URLS_FILE that can't be used."""
-        found = unusable_lines(self._settings.notify_urls_file)
+        """Return a sentence for each line of NOTIFY_URLS_FILE that gets no message."""
+        found = unusable_lines(self._settings.notify_urls_file, self._settings.deployments_dir)
         self._log_new(found)
         return found
 

@@ -120,8 +120,8 @@ class Aftermath:
         record = follower.record
         if record.notified:
             return
-        failed = record.rollout.phase is Phase.FAILED
-        if self._notifier.send(*as_message(record), failed, may_go_on=lambda: self._keep_claim(follower)):
+        name, failed = follower.manifest.stem, record.rollout.phase is Phase.FAILED
+        if self._notifier.send(*as_message(record), name, failed, may_go_on=lambda: self._keep_claim(follower)):
             follower.publish(follower.record.replace(notified=True))
             self.recorder.write(follower, lambda records: ended_as_recorded(records, record).replace(notified=True))
 

@@ -2,9 +2,18 @@
 
 from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+    generate_latest,
+)
 
 from rollout.model import Rollout
+from version import KUBERNETES_CLIENT, PYTHON, VERSION
 
 
 class Metrics:
@@ -22,6 +31,8 @@ class Metrics:
         name = "auto_deployer_rollout_duration_seconds"
         self.durations = Histogram(name, duration, of, buckets=seconds, registry=self._registry)
         followed = "Rollouts being followed at the moment"
+        build = Info("auto_deployer_build", "Which version runs, and on what", registry=self._registry)
+        build.info({"version": VERSION, "python": PYTHON, "kubernetes_client": KUBERNETES_CLIENT})
         self.followed = Gauge("auto_deployer_rollouts_followed", followed, registry=self._registry)
 
     def count(self, deployment: str, rollout: Rollout) -> None:

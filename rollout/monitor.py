@@ -41,7 +41,7 @@ class Monitor:
     def __init__(self, cluster: Cluster, settings: Settings, metrics: Metrics) -> None:
         self._cluster, self._settings, self._metrics = cluster, settings, metrics
         self._watches, self._ledger = Watches(cluster), Ledger(cluster)
-        self._notifier = Notifier(settings.notify_urls_file)
+        self._notifier = Notifier(settings.notify_urls_file, settings.deployments_dir)
         self._aftermath = Aftermath(cluster, self._ledger, self._notifier, metrics, settings)
         self._recorder = self._aftermath.recorder
         self._followers, self._finishing = Followers(), dict[Key, Follower]()

@@ -11,9 +11,11 @@ MODULES = sorted(SOURCES)
 CHAIN = ("errors", "manifest", "deployment_spec", "rollout", "deployer", "web", "app")
 ALLOWED = {part: set(CHAIN[: place + 1]) for place, part in enumerate(CHAIN)}
 ALLOWED |= {room: {room, "errors", "manifest"} for room in ("access", "cluster")}
-ALLOWED |= {"settings": set(), "logs": {"flask"}, "process": set()}
+ALLOWED |= {"settings": set(), "version": set(), "logs": {"flask"}, "process": set()}
 for part in ("rollout", "deployer", "app"):
     ALLOWED[part] |= {"cluster", "settings"}
+for part in ("rollout", "web", "app"):
+    ALLOWED[part].add("version")
 for part in ("web", "app"):
     ALLOWED[part] |= {"access", "flask"}
 ALLOWED["app"] |= {"logs", "process"}

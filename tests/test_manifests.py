@@ -9,37 +9,14 @@ import pytest
 import yaml
 
 from settings import Settings
+from tests.kustomize import render
 
 ROOT = Path(__file__).resolve().parent.parent
 K8S = ROOT / "k8s"
 KUSTOMIZATION = yaml.safe_load((K8S / "kustomization.yaml").read_text())
 NAMESPACE = "auto-deployer"
 CLUSTER_SCOPED = {"Namespace"}
-
-
-def render() -> list[dict]:
-    """Do what `kubectl kustomize k8s/` does, as far as our kustomization.yaml goes: not every machine has kubectl."""
-    documents = []
-    for name in KUSTOMIZATION["resources"]:
-        documents += yaml.safe_load_all((K8S / name).read_text())
-    for generated in KUSTOMIZATION["configMapGenerator"]:
-        metadata = {
-            "name": generated["name"],
-            "namespace": generated["namespace"],
-            "labels": generated["options"]["labels"],
-        }
-        data = {Path(file).name: (K8S / file).read_text() for file in generated["files"]}
-        documents.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
-    images = {image["name"]: f"{image['newName']}:{image['newTag']}" for image in KUSTOMIZATION["images"]}
-    for document in documents:
-        if document["kind"] == "Deployment":
-            for container in document["spec"]["template"]["spec"]["containers"]:
-                repository = container["image"].rpartition(":")[0]
-                container["image"] = images.get(repository, container["image"])
-    return documents
-
-
-RENDERED = render()
+RENDERED = render(K8S)
 EXAMPLES = sorted((K8S / "deployments").glob("*.yaml"))
 
 
@@ -62,15 +39,19 @@ def container(pod: dict) -> dict:
     return container
 
 
+def kubectl_renders(folder: Path) -> list[dict]:
+    rendered = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=True).stdout
+    return list(yaml.safe_load_all(rendered))
+
+
+def by_name(documents: list[dict]) -> dict[tuple, dict]:
+    places = [(each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"]) for each in documents]
+    return dict(zip(places, documents, strict=True))
+
+
 @pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
 def test_kubectl_renders_the_same():
-    rendered = subprocess.run(["kubectl", "kustomize", K8S], capture_output=True, text=True, check=True).stdout
-
-    def by_name(documents):
-        places = [(each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"]) for each in documents]
-        return dict(zip(places, documents, strict=True))
-
-    assert by_name(list(yaml.safe_load_all(rendered))) == by_name(RENDERED)
+    assert by_name(kubectl_renders(K8S)) == by_name(RENDERED)
 
 
 @pytest.mark.parametrize("document", RENDERED, ids=lambda document: document["kind"])

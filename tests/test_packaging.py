@@ -3,13 +3,18 @@
 import json
 import os
 import re
+import shutil
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import kubernetes_validate
 import pytest
 import yaml
 
+from manifest import annotations, files
+from version import VERSION
 from web.parts import MAX_WAITING_REQUESTS
 from web.receiving import MAX_RECEIVING_REQUESTS
 
@@ -55,7 +60,24 @@ def test_no_tests_in_the_image():
     ignored = (ROOT / ".dockerignore").read_text().split()
     allowed = {line.removeprefix("!") for line in ignored if line.startswith("!")}
     assert "*" in ignored
-    assert allowed == {"*.py", "access/", "cluster/", "manifest/", "rollout/", "web/", "uwsgi.ini", "requirements.txt"}
+    rooms = {"access/", "cluster/", "manifest/", "rollout/", "web/"}
+    assert allowed == {"*.py", *rooms, "pyproject.toml", "uwsgi.ini", "requirements.txt"}
+
+
+def test_the_image_has_all_that_the_service_needs_to_start(tmp_path):
+    """With nothing but what the Dockerfile copies, it starts; the first line of its log has the version."""
+    copies = [text.split() for word, text in instructions() if word == "COPY" and not text.startswith("--from")]
+    for *sources, target in copies:
+        for path in [path for source in sources for path in ROOT.glob(source)]:
+            if path.is_dir():
+                shutil.copytree(path, tmp_path / target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(path, tmp_path / target)
+    command = [sys.executable, "-c", "from app import create_app; create_app({})"]
+    ran = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True, timeout=60, check=True)
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    first = next(line for line in ran.stderr.splitlines() if line.startswith("{"))
+    assert json.loads(first)["message"].startswith(f"auto-deployer {version}, Python ")
 
 
 def test_the_image_takes_only_packages_with_the_right_hash():
@@ -140,7 +162,7 @@ def test_workflows_have_the_least_permissions(workflow):
     for name, job in workflow["jobs"].items():
         # A token for auto-deployer; a release and its tag.
         written = {right for right, access in job["permissions"].items() if access != "read"}
-        assert written == {"dockerize": {"id-token"}, "release": {"contents"}}.get(name, set())
+        assert written == {"dockerize": {"id-token"}, "token": {"id-token"}, "release": {"contents"}}.get(name, set())
         assert job["timeout-minutes"] <= 60
     for step in steps(workflow):
         if step.get("uses", "").startswith("actions/checkout@"):
@@ -219,15 +241,82 @@ def test_a_releases_notes_are_its_part_of_the_changelog_and_its_tag_is_moved(tmp
     assert calls[1].startswith("api --method PATCH repos/acme/auto-deployer/git/refs/tags/v1 --field sha=000")
 
 
-def test_the_end_to_end_test_has_the_three_newest_versions_that_the_schemas_know():
-    workflow = yaml.safe_load((ROOT / ".github/workflows/e2e.yml").read_text())
-    [job] = workflow["jobs"].values()
+def test_the_end_to_end_test_has_the_three_newest_versions_that_the_schemas_know_and_the_oldest_that_readme_names():
+    job = yaml.safe_load((ROOT / ".github/workflows/e2e.yml").read_text())["jobs"]["e2e"]
     tested = [each["kubernetes"] for each in job["strategy"]["matrix"]["include"]]
     major, minor = kubernetes_validate.latest_version().split(".")[:2]
-    assert tested == [f"{major}.{int(minor) - back}" for back in range(3)]
+    [oldest] = re.findall(r"You need Kubernetes (\S+) or newer", (ROOT / "README.md").read_text())
+    assert tested == [*(f"{major}.{int(minor) - back}" for back in range(3)), oldest]
     for each in job["strategy"]["matrix"]["include"]:
         assert re.fullmatch(rf"kindest/node:v{each['kubernetes']}\.\d+@sha256:[0-9a-f]{{64}}", each["node"])
 
 
+def test_only_main_deploys_with_a_real_token(tmp_path):
+    """The workflow's edits give web the repository's id and branch, auto-deployer the audience, and nothing else."""
+    job = yaml.safe_load((ROOT / ".github/workflows/e2e.yml").read_text())["jobs"]["token"]
+    assert job["if"] == "github.ref == 'refs/heads/main'"
+    shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
+    (tmp_path / "kubectl").write_text("#!/bin/sh\n")
+    (tmp_path / "kubectl").chmod(0o755)
+    run_step("e2e.yml", "Install, without any password", tmp_path, REPOSITORY_ID="1296269")
+    limits = {annotations.GITHUB_REPOSITORY_ID: "1296269", annotations.GITHUB_REF: "refs/heads/main"}
+    before, after = (files.load(root / "k8s/deployments", "web") for root in (ROOT, tmp_path))
+    assert (before.annotations, after.annotations) == ({}, limits)
+    assert files.load(tmp_path / "k8s/deployments", "auto-deployer").annotations == {}
+    [before], [after] = (
+        yaml.safe_load((root / "k8s/deployment.yaml").read_text())["spec"]["template"]["spec"]["containers"]
+        for root in (ROOT, tmp_path)
+    )
+    audiences = {step["with"]["audience"] for step in job["steps"] if "audience" in step.get("with", {})}
+    assert audiences == {"end-to-end"}
+    assert after == before | {"env": [{"name": "OIDC_AUDIENCE", "value": "end-to-end"}]}
+
+
 def test_there_is_a_changelog_for_the_next_version():
     assert "\n## Unreleased\n" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def right_version(changelog: str, version: str) -> bool:
+    """Return whether a version is the newest of a changelog; with something unreleased, a later one and `-dev`."""
+    [(_, unreleased), *released] = re.findall(r"(?ms)^## (\S+).*?\n(.*?)(?=^## |\Z)", changelog)
+    newest = released[0][0] if released else "0.0.0"
+    if not unreleased.strip():
+        return version == newest
+    number = re.fullmatch(r"(\d+\.\d+\.\d+)-dev", version)
+    return bool(number) and [int(part) for part in number[1].split(".")] > [int(part) for part in newest.split(".")]
+
+
+def test_the_version_is_the_changelogs():
+    assert right_version((ROOT / "CHANGELOG.md").read_text(), VERSION)
+
+
+@pytest.mark.parametrize(
+    ("unreleased", "version", "expected"),
+    [
+        ("- New.\n", "1.9.0-dev", False),
+        ("- New.\n", "1.10.0", False),
+        ("- New.\n", "1.10.0-dev", False),
+        ("- New.\n", "1.10.1-dev", True),
+        ("- New.\n", "2.0.0-dev", True),
+        ("", "1.10.0", True),
+        ("", "1.10.1-dev", False),
+    ],
+)
+def test_which_version_a_changelog_asks_for(unreleased, version, expected):
+    changelog = f"# Changelog\n\n## Unreleased\n\n{unreleased}\n## 1.10.0 (today)\n\n- Old.\n\n## 1.9.0 (before)\n"
+    assert right_version(changelog, version) is expected
+
+
+@pytest.mark.parametrize(
+    ("tag", "version", "code"), [("v1.2.3", "1.2.3", 0), ("v1.2.3", "1.2.3-dev", 1), ("v1.2.4", "1.2.3", 1)]
+)
+def test_a_tag_that_is_not_the_version_makes_no_release(tmp_path, tag, version, code):
+    (tmp_path / "CHANGELOG.md").write_text("## Unreleased\n\n## 1.2.4 (soon)\n\n## 1.2.3 (today)\n")
+    (tmp_path / "pyproject.toml").write_text(f'[project]\nversion = "{version}"\n')
+    question = "Is it in CHANGELOG.md and pyproject.toml?"
+    try:
+        run_step("release.yml", question, tmp_path, GITHUB_REF_NAME=tag)
+    except subprocess.CalledProcessError as error:
+        assert error.returncode == code
+    else:
+        assert code == 0

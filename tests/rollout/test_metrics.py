@@ -1,11 +1,14 @@
 """What the service counts for Prometheus."""
 
+import platform
 import re
+import tomllib
 
+import kubernetes
 import pytest
 
 from tests.conftest import deployment
-from tests.service import wait_for
+from tests.service import ROOT, wait_for
 
 
 @pytest.fixture
@@ -53,6 +56,16 @@ def test_rollouts_are_counted_by_deployment_and_phase(service):
     assert grown['auto_deployer_rollbacks_total{deployment="web"}'] == 1
     assert grown['auto_deployer_rollout_duration_seconds_count{deployment="web"}'] >= 4
     assert 0 < grown['auto_deployer_rollout_duration_seconds_sum{deployment="web"}'] < 60
+
+
+def test_which_version_runs(service):
+    [(name, value)] = [each for each in metrics(service).items() if each[0].startswith("auto_deployer_build_info")]
+    assert value == 1
+    assert dict(re.findall(r'(\w+)="([^"]*)"', name)) == {
+        "version": tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"],
+        "python": platform.python_version(),
+        "kubernetes_client": kubernetes.__version__,
+    }
 
 
 def test_a_manual_rollback_is_counted(service):

@@ -148,7 +148,8 @@ def test_urls_are_never_logged_where_they_fail(urls, caplog, monkeypatch):
     monkeypatch.setattr("rollout.notify.MIN_PAUSE_SECONDS", 0)
     caplog.set_level("INFO")
     write(urls, f"json://{TOKEN}@127.0.0.1:1/{TOKEN}", f"nonsense://{TOKEN}", f"https://{TOKEN}:{TOKEN}@[")
-    assert Notifier(urls).send("web in default: failed", "failed: web does not start", failed=True) is False
+    sent = Notifier(urls, urls.parent).send("web in default: failed", "failed: web does not start", "web", failed=True)
+    assert sent is False
     assert "could not be delivered" in caplog.text
     assert TOKEN not in caplog.text
     assert "127.0.0.1" not in caplog.text
