@@ -98,8 +98,8 @@ class Deployer:
     def show(self, name: str, rollout_id: str | None, seconds: float) -> Report:
         """Report a rollout, without an id the newest, when it has ended or after so many seconds. Raises a Refusal."""
         manifest = self.load(name)
-        rollout, history = self._monitor.show(manifest, rollout_id, seconds)
-        return Report(rollout, history, self.locked(manifest))
+        rollout, history, live = self._monitor.show(manifest, rollout_id, seconds)
+        return Report(rollout, history, lock_of(live) if live else self.locked(manifest))
 
     def locked(self, manifest: Manifest) -> str | None:
         """Return why the live Deployment is locked; None where it isn't, or where the API server doesn't say."""
