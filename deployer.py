@@ -98,11 +98,13 @@ class Deployer:
     def show(self, name: str, rollout_id: str | None, seconds: float) -> Report:
         """Report a rollout, without an id the newest, when it has ended or after so many seconds. Raises a Refusal."""
         manifest = self.load(name)
-        rollout, history = self._monitor.show(manifest, rollout_id, seconds)
-        return Report(rollout, history, self.locked(manifest))
+        rollout, history, live = self._monitor.show(manifest, rollout_id, seconds)
+        return Report(rollout, history, lock_of(live) if live else self.locked(manifest))
 
     def locked(self, manifest: Manifest) -> str | None:
         """Return why the live Deployment is locked; None where it isn't, or where the API server doesn't say."""
+        if follower := self._monitor.watching(manifest):
+            return follower.locked
         with suppress(Refusal):
             return lock_of(self._cluster.read_deployment(manifest.namespace, manifest.name))
         return None
@@ -147,7 +149,7 @@ class Deployer:
         def build(live: dict | None) -> V1Deployment | dict:
             if signal.key:
                 recorded = self._monitor.recorded(manifest)
-                self._monitor.refuse_duplicate(manifest, signal, live, recorded, besides=rollout_id)
+                self._monitor.refuse_duplicate(manifest, signal, live, recorded)
             if (lock := lock_of(live)) is not None and not even_locked:
                 raise _locked(manifest, lock)
             return deployment_spec.build(manifest, signal, rollout_id, live, settle_seconds)
