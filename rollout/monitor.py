@@ -11,7 +11,8 @@ from cluster.backoff import Backoff
 from cluster.snapshot import revision_of
 from cluster.watch import Watches
 from deployment_spec import Signal
-from errors import NotFound, Refusal, TooSlow, Unreachable
+from errors import Forbidden, NotFound, Refusal, TooSlow, Unreachable
+from manifest.annotations import lock_of
 from manifest.files import Manifest
 from manifest.pod_template import is_rollout_id, rollout_id_of
 from rollout import rollback
@@ -23,6 +24,7 @@ from rollout.ledger import Ledger
 from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
 from rollout.notify import Notifier
+from rollout.overview import Glance, Overview, foreign_rollout
 from rollout.pod_rules import parse_time
 from rollout.record import Record, Records, foreign_record, new_record
 from rollout.verdict import SUPERSEDED, Verdict
@@ -47,6 +49,8 @@ class Monitor:
         self._aftermath = Aftermath(cluster, self._ledger, self._notifier, metrics, settings)
         self._recorder = self._aftermath.recorder
         self._followers, self._finishing = Followers(), dict[Key, Follower]()
+        self.changes, self.wait_for_change = self._followers.changes, self._followers.wait_for_change
+        self.glances = Overview(self._glance, self._followers).glances
 
     def start(self, manifest: Manifest, live: dict, record: Record) -> Follower:
         """Follow a rollout, from the Deployment as the API server answered it; once, however often it is started."""
@@ -116,6 +120,21 @@ class Monitor:
     def recorded(self, manifest: Manifest) -> Records:
         """Return what is recorded, or what is known of it while the API server can't be reached."""
         return self._ledger.read_or_known(manifest.namespace, manifest.name)
+
+    def _glance(self, manifest: Manifest) -> Glance:
+        """Return how the newest rollout stands, with one call for what is live and one for what is recorded."""
+        try:
+            records = self._ledger.read(manifest.namespace, manifest.name)
+            live = self._cluster.read_deployment(manifest.namespace, manifest.name)
+        except Forbidden as error:  # The rights of another namespace may be complete.
+            return Glance(problem=str(error))
+        if live is None:
+            return Glance()
+        if found := self._take_up(manifest, live, records):
+            rollout = self._finishing.get(found.key, found).wait(0)
+        else:
+            rollout = foreign_rollout(live, self._settings.settle_seconds)
+        return Glance(rollout, records, lock_of(live))
 
     def resume(self, manifests: Callable[[], list[Manifest]]) -> None:
         """Finish what a dead process left undone. Look twice: an old pod gets signals while a new one takes over."""
