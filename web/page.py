@@ -20,8 +20,10 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-# A strip has room for as many bars as there are records, each so wide, with its gap.
-MAX_BARS, BAR_WIDTH, MAX_BAR_HEIGHT, MIN_BAR_HEIGHT = 20, 8, 28, 5
+# Of a bar in a strip; the width is with the gap beside it.
+BAR_WIDTH, MAX_BAR_HEIGHT, MIN_BAR_HEIGHT = 8, 28, 5
+# In which order the overview counts them.
+PHASES = ("failed", "invalid", "unknown", "progressing", "paused", "superseded", "complete", "absent")
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -61,7 +63,7 @@ def protect(response: Response) -> Response:
 def overview(deployments: list[dict]) -> Page:
     """Show deployments, each with its `name` for the URL, its newest rollout and its `history`."""
     phases = Counter(each["phase"] for each in deployments)
-    data = {"deployments": deployments, "phases": [[phase, count] for phase, count in phases.most_common()]}
+    data = {"deployments": deployments, "phases": [[phase, phases[phase]] for phase in PHASES if phases[phase]]}
     return Page("overview.html", data, is_running="progressing" in phases)
 
 
@@ -132,12 +134,12 @@ def bars(history: list[dict]) -> list[dict]:
     took = [seconds_until(each["started_at"], each["finished_at"]) if each["finished_at"] else None for each in history]
     most = math.log1p(max([1, *(seconds for seconds in took if seconds)]))
     found = []
-    for place, (each, seconds) in enumerate(zip(history[:MAX_BARS], took, strict=False)):
+    for each, seconds in zip(history, took, strict=True):
         share = 1 if seconds is None else math.log1p(max(0, seconds)) / most
         height = round(MIN_BAR_HEIGHT + (MAX_BAR_HEIGHT - MIN_BAR_HEIGHT) * share, 1)
         which = f"revision {each['revision']}" if each["revision"] else each["id"]
         duration = "" if seconds is None else f" after {span(seconds)}"
         title = f"{which}: {each['phase']}{duration}, {each['image']}, {exact(each['started_at'])}"
-        x, y = (MAX_BARS - 1 - place) * BAR_WIDTH, MAX_BAR_HEIGHT - height
-        found.append({"x": x, "y": round(y, 1), "height": height, "phase": each["phase"], "title": title})
-    return found
+        y = round(MAX_BAR_HEIGHT - height, 1)
+        found.append({"y": y, "height": height, "phase": each["phase"], "title": title})
+    return [bar | {"x": place * BAR_WIDTH} for place, bar in enumerate(reversed(found))]
