@@ -22,7 +22,7 @@ class Grants:
     """Hold what a caller's credentials open.
 
     `password_files` are the files that have the caller's password; each opens the deployment of its name. A caller with
-    a token has a `workflow`, and `check_token`, which raises a Refusal unless it opens the deployment of the given name.
+    a token has a `workflow`, and `check_token`, which raises a Refusal unless the token opens the deployment of a name.
     """
 
     password_files: frozenset[str] = frozenset()

@@ -31,7 +31,7 @@ def refuse_duplicate(signal: Signal, live: dict | None, records: Records, beside
     for rollout_id, (key, fingerprint) in started.items():
         if key != signal.key or rollout_id == besides or not is_rollout_id(rollout_id):
             continue
-        if signal.key_seconds and time_of(rollout_id) + timedelta(seconds=signal.key_seconds) < now:
+        if signal.key_seconds is not None and time_of(rollout_id) + timedelta(seconds=signal.key_seconds) < now:
             continue
         if fingerprint != signal.fingerprint:
             raise KeyReused(

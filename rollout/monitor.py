@@ -11,8 +11,7 @@ from cluster.backoff import Backoff
 from cluster.snapshot import revision_of
 from cluster.watch import Watches
 from deployment_spec import Signal
-from errors import Forbidden, NotFound, Refusal, TooSlow, Unreachable
-from manifest.annotations import lock_of
+from errors import NotFound, Refusal, TooSlow, Unreachable
 from manifest.files import Manifest
 from manifest.pod_template import is_rollout_id, rollout_id_of
 from rollout import rollback
@@ -20,13 +19,13 @@ from rollout.aftermath import MAX_NOTIFYING_SECONDS, Aftermath
 from rollout.duplicates import refuse_duplicate
 from rollout.follower import GONE, Follower
 from rollout.followers import Followers, Key
+from rollout.foreign import foreign_at_a_glance, record_of_foreign, watch_foreign
 from rollout.ledger import Ledger
 from rollout.metrics import Metrics
 from rollout.model import Phase, Rollout
 from rollout.notify import Notifier
-from rollout.overview import Glance, Overview, foreign_rollout
-from rollout.pod_rules import parse_time
-from rollout.record import Record, Records, foreign_record, new_record
+from rollout.overview import Overview
+from rollout.record import Record, Records, new_record
 from rollout.verdict import SUPERSEDED, Verdict
 from settings import Settings
 
@@ -50,7 +49,7 @@ class Monitor:
         self._recorder = self._aftermath.recorder
         self._followers, self._finishing = Followers(), dict[Key, Follower]()
         self.changes, self.wait_for_change = self._followers.changes, self._followers.wait_for_change
-        self.glances = Overview(self._glance, self._followers).glances
+        self.glances = Overview(cluster, self._ledger, self._followers, self._newest).glances
 
     def start(self, manifest: Manifest, live: dict, record: Record) -> Follower:
         """Follow a rollout, from the Deployment as the API server answered it; once, however often it is started."""
@@ -75,9 +74,8 @@ class Monitor:
             refuse_duplicate(signal, snapshot.deployment, records)
             target = rollback.choose_target(records, snapshot, signal.revision)
             try:
-                live = rollback.send(
-                    self._cluster, manifest, target, signal, over=snapshot.deployment["spec"]["template"]
-                )
+                over = snapshot.deployment["spec"]["template"]
+                live = rollback.send(self._cluster, manifest, target, signal, over)
             except rollback.SomethingNewer:
                 continue  # Another client has changed it meanwhile: choose again, from what is there now.
             if signal.dry_run:
@@ -108,7 +106,9 @@ class Monitor:
         if asked:
             return self._recorder.record_superseded(manifest, live, rollout_id), self.recorded(manifest)
         if found is None:
-            foreign = self._watch_foreign(manifest, live, records, seconds)
+            follower = self._follower(manifest, live, record_of_foreign(live))
+            follower.something_works = any(each.worked for each in records.values())
+            foreign = watch_foreign(self._watches, follower, seconds)
             if rollout_id in (None, foreign.id):
                 return foreign, records
         raise NotFound(f"no rollout {rollout_id} of {manifest.name} is known")
@@ -120,21 +120,6 @@ class Monitor:
     def recorded(self, manifest: Manifest) -> Records:
         """Return what is recorded, or what is known of it while the API server can't be reached."""
         return self._ledger.read_or_known(manifest.namespace, manifest.name)
-
-    def _glance(self, manifest: Manifest) -> Glance:
-        """Return how the newest rollout stands, with one call for what is live and one for what is recorded."""
-        try:
-            records = self._ledger.read(manifest.namespace, manifest.name)
-            live = self._cluster.read_deployment(manifest.namespace, manifest.name)
-        except Forbidden as error:  # The rights of another namespace may be complete.
-            return Glance(problem=str(error))
-        if live is None:
-            return Glance()
-        if found := self._take_up(manifest, live, records):
-            rollout = self._finishing.get(found.key, found).wait(0)
-        else:
-            rollout = foreign_rollout(live, self._settings.settle_seconds)
-        return Glance(rollout, records, lock_of(live))
 
     def resume(self, manifests: Callable[[], list[Manifest]]) -> None:
         """Finish what a dead process left undone. Look twice: an old pod gets signals while a new one takes over."""
@@ -242,6 +227,12 @@ class Monitor:
             return self._follower(manifest, live, record) if same else None
         return self.start(manifest, live, record)
 
+    def _newest(self, manifest: Manifest, live: dict, records: Records) -> Rollout:
+        """Return how what is live stands, without a call."""
+        if found := self._take_up(manifest, live, records):
+            return self._finishing.get(found.key, found).wait(0)
+        return foreign_at_a_glance(live, self._settings.settle_seconds)
+
     def _finish_others(self, manifest: Manifest, live: dict, records: Records, older_than: float) -> None:
         """Finish the recorded rollouts that no process works on any more: their verdict is older than these seconds."""
         for rollout_id, record in records.items():
@@ -258,17 +249,3 @@ class Monitor:
                 follower = self._follower(manifest, live, record)
                 if self._finishing.setdefault(key, follower) is follower:
                     threading.Thread(target=self._finish, args=(follower,), daemon=True).start()
-
-    def _watch_foreign(self, manifest: Manifest, live: dict, records: Records, seconds: float) -> Rollout:
-        """Watch a rollout that another client started, such as `kubectl set image`; nothing of it is recorded."""
-        record = foreign_record(live, "", parse_time(live["metadata"]["creationTimestamp"]))
-        with self._watches.of(manifest.namespace, manifest.name) as view:
-            follower = self._follower(manifest, live, record)
-            follower.something_works = any(each.worked for each in records.values())
-            verdict, snapshot = follower.follow(view, time.monotonic() + seconds)
-        rollout = verdict.of(record.rollout)
-        replicaset = snapshot.deployment and snapshot.replicaset_of(record.template)
-        if not replicaset:
-            return rollout
-        metadata = replicaset["metadata"]
-        return rollout.replace(id=metadata["name"], started_at=parse_time(metadata["creationTimestamp"]))

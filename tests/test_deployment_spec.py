@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from deployment_spec import build_rollback
+from deployment_spec import Signal, build_rollback
 from errors import NotFound, OtherImage
 from manifest.annotations import UNPINNED
 from tests.manifest.samples import (
@@ -32,9 +32,18 @@ def read(tmp_path):
     return partial(write_and_load, tmp_path)
 
 
-def noted(image=None, rollback_on_failure=None):
-    """Return the annotation that keeps what a signal asked for."""
-    return json.dumps({"id": NEW_ID, "image": image, "rollback_on_failure": rollback_on_failure})
+SENT_BY = {
+    "by": "octocat, acme/web@1234567",
+    "link": "https://github.com/acme/web/actions/runs/7",
+    "key": "7-1-deploy",
+    "fingerprint": "f",
+}
+NOTHING_NOTED = dict.fromkeys(("image", "rollback_on_failure", "by", "link", "key", "fingerprint"))
+
+
+def noted(**asked):
+    """Return the annotation that keeps what a signal asked for, and who sent it."""
+    return json.dumps({"id": NEW_ID} | NOTHING_NOTED | asked)
 
 
 # What is sent
@@ -43,8 +52,9 @@ def noted(image=None, rollback_on_failure=None):
 @pytest.mark.parametrize(("content", "live_one"), [(MANIFEST, None), (MANIFEST, live()), (WITHOUT_SPEC, live())])
 @pytest.mark.parametrize("wanted", [None, True, False])
 def test_what_the_signal_asks_for_stands_on_the_deployment_and_not_on_its_pods(read, content, live_one, wanted):
-    body = sent(read(content), live_one, image="acme/web:2", rollback_on_failure=wanted)
-    assert body["metadata"]["annotations"]["auto-deployer/signal"] == noted("acme/web:2", wanted)
+    asked = {"image": "acme/web:2", "rollback_on_failure": wanted} | SENT_BY
+    body = sent(read(content), live_one, **asked)
+    assert body["metadata"]["annotations"]["auto-deployer/signal"] == noted(**asked)
     assert "auto-deployer/signal" not in body["spec"]["template"]["metadata"]["annotations"]
 
 
@@ -195,8 +205,11 @@ def test_a_manifest_without_spec_creates_nothing(read):
 # Rollback
 
 
+ROLLBACK = Signal(cause="rollback to revision 6", **SENT_BY)
+
+
 def rolled_back(manifest, former=FORMER, digests=DIGESTS):
-    return build_rollback(manifest, former, digests, 6, NEW_ID, "rollback to revision 6", live())
+    return build_rollback(manifest, former, digests, 6, NEW_ID, ROLLBACK, live())
 
 
 UNPINNED_IMAGES = {"web": "acme/web:latest", "migrate": "acme/web:latest"}
@@ -209,8 +222,7 @@ def test_a_rollback_brings_the_former_template_back_with_a_new_rollout_id(read, 
     assert body["metadata"]["annotations"] == {
         "kubernetes.io/change-cause": "rollback to revision 6",
         "auto-deployer/rolled-back-to": "6",
-        # A rollback is asked for by no signal that deploys.
-        "auto-deployer/signal": None,
+        "auto-deployer/signal": noted(**SENT_BY),
     }
     template = body["spec"]["template"]
     assert template["$patch"] == "replace"
@@ -248,7 +260,7 @@ def test_a_rollback_to_a_rollback_still_knows_the_first_names(read):
 
 def test_a_rollback_creates_nothing(read):
     with pytest.raises(NotFound, match="deployment web isn't in namespace default"):
-        build_rollback(read(MANIFEST), FORMER, DIGESTS, 6, NEW_ID, "rollback to revision 6", None)
+        build_rollback(read(MANIFEST), FORMER, DIGESTS, 6, NEW_ID, ROLLBACK, None)
 
 
 def restored(read):

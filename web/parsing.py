@@ -18,6 +18,8 @@ MAX_CAUSE_CHARACTERS = 256
 MAX_LINK_CHARACTERS = 512
 # Load balancers end a request after 30 s.
 MAX_WAIT_SECONDS = 25
+# The characters of https://www.rfc-editor.org/rfc/rfc3986#section-2, without a user's name before the host.
+LINK = re.compile(r"https://[!$-.0-;=A-Z\[\]_a-z~]+([/?#][!#-;=?-Z\[\]_a-z~]*)?")
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 # What AcrylicShrimp/webhook-action 1.0.4 sends: its input pasted, unescaped, between `{ "data": "` and `" }`.
 # https://github.com/AcrylicShrimp/webhook-action/blob/master/entrypoint.sh
@@ -47,7 +49,7 @@ def _plain_text(cause: str) -> str | None:
 def _https_url(link: str) -> str:
     if len(link) > MAX_LINK_CHARACTERS:
         raise BadRequest(f"link has {len(link)} characters; at most {MAX_LINK_CHARACTERS} are allowed")
-    if not re.fullmatch(r"https://[^\s/?#@<>\"\\^`{|}]+([/?#][^\s<>\"\\^`{|}]*)?", link) or UNPRINTABLE.search(link):
+    if not LINK.fullmatch(link):
         raise BadRequest("link must be a URL that begins with https://, such as that of the sender's run")
     return link
 
@@ -168,8 +170,11 @@ def read_key(request: Request) -> str | None:
 
 
 def fingerprint(fields: dict, model: type[BaseModel]) -> str:
-    """Return what tells this signal from another one under the same key, whichever password it has."""
-    asked = [model.__name__, {name: value for name, value in fields.items() if name != "pw"}]
+    """Return what tells this signal from another one under the same key: its kind, and the fields that mean something.
+
+    They must be valid. The password is none of them: it may be rotated before a signal is sent again.
+    """
+    asked = [model.__name__, {name: fields[name] for name in fields.keys() & model.model_fields.keys()}]
     return hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 

@@ -99,8 +99,9 @@ def _start(name: str | None, model: type, start: Callable[[str, Signal], Report]
     g.ignored = parsing.unknown_fields(fields, model)
     signal = parsing.read_signal(fields, model)
     by, link = opened.sender(name)
-    key, fingerprint = parsing.read_key(request), parsing.fingerprint(fields, model)
-    signal = replace(signal, by=by, link=link or signal.link, key=key, fingerprint=fingerprint)
+    if key := parsing.read_key(request):
+        signal = replace(signal, key=key, fingerprint=parsing.fingerprint(fields, model))
+    signal = replace(signal, by=by, link=link or signal.link)
     try:
         with parts().calling.slot():
             report = start(name, signal)

@@ -159,8 +159,9 @@ def test_records_of_the_previous_version_are_written_again_as_they_were():
     for record in as_read(RECORDED):
         written = json.loads(serialize(truncated(record.replace(notified=True))))
         expected = json.loads(RECORDED[record.rollout.id]) | {"told": True}
-        # Only the message no longer begins with the phase.
-        expected["rollout"]["message"] = record.rollout.message
+        # Only the message no longer begins with the phase, and there are new fields.
+        expected["rollout"] |= {"message": record.rollout.message, "by": None, "link": None}
+        expected |= {"key": None, "fingerprint": None}
         assert written == expected
 
 
@@ -186,27 +187,30 @@ def test_fields_of_a_newer_version_stay_when_a_record_is_written_again():
     for record in as_read({key: json.dumps(each) for key, each in newer.items()}):
         changed = record.replace(notified=True, rollout=record.rollout.replace(message="another message"))
         stored = newer[record.rollout.id]
-        expected = stored | {"told": True, "rollout": stored["rollout"] | {"message": "another message"}}
+        rollout = {"by": None, "link": None} | stored["rollout"] | {"message": "another message"}
+        expected = {"key": None, "fingerprint": None} | stored | {"told": True, "rollout": rollout}
         assert json.loads(serialize(truncated(changed))) == expected
 
 
-@pytest.mark.parametrize("field", ["digests", "rollback", "rollback_on_failure", "is_rollback", "told", "claimed_at"])
+@pytest.mark.parametrize(
+    "field", ["digests", "rollback", "rollback_on_failure", "is_rollback", "told", "claimed_at", "key", "fingerprint"]
+)
 def test_a_missing_field_of_a_record_gets_its_default(field):
     stored = {key: json.loads(text) for key, text in RECORDED.items()}
     for each in stored.values():
-        del each[field]
+        each.pop(field, None)
     default = record_of(LIVE).model_dump()[field]
     read = as_read({key: json.dumps(each) for key, each in stored.items()})
     assert [record.model_dump()[field] for record in read] == [default] * 3
 
 
 @pytest.mark.parametrize(
-    "field", ["digest", "revision", "replicas", "causes", "changes", "rolled_back_to", "changed_since"]
+    "field", ["digest", "revision", "replicas", "causes", "changes", "rolled_back_to", "changed_since", "by", "link"]
 )
 def test_a_missing_field_of_a_rollout_gets_its_default(field):
     stored = {key: json.loads(text) for key, text in RECORDED.items()}
     for each in stored.values():
-        del each["rollout"][field]
+        each["rollout"].pop(field, None)
     default = record_of(LIVE).rollout.model_dump()[field]
     read = as_read({key: json.dumps(each) for key, each in stored.items()})
     assert [record.rollout.model_dump()[field] for record in read] == [default] * 3

@@ -120,7 +120,7 @@ def test_fields_of_answers(name, model):
     documented = SCHEMAS[name]["properties"]
     answered = {field.alias or name for name, field in model.model_fields.items()}
     if model is Rollout:
-        answered |= {"history", "ignored"}
+        answered |= {"history", "ignored", "locked"}
     assert set(documented) == answered
 
 
@@ -172,7 +172,12 @@ def test_phases():
 
 
 def test_limits():
-    assert SCHEMAS["Signal"]["properties"]["cause"]["maxLength"] == parsing.MAX_CAUSE_CHARACTERS
+    fields = SCHEMAS["Signal"]["properties"]
+    assert fields["cause"]["maxLength"] == parsing.MAX_CAUSE_CHARACTERS
+    assert (fields["link"]["maxLength"], fields["link"]["pattern"]) == (
+        parsing.MAX_LINK_CHARACTERS,
+        f"^{parsing.LINK.pattern}$",
+    )
     assert f"{parsing.MAX_WAIT_SECONDS} at most" in SCHEMAS["Signal"]["properties"]["wait"]["description"]
 
 

@@ -8,12 +8,12 @@ from werkzeug.test import EnvironBuilder
 
 from deployment_spec import Signal
 from errors import BadRequest, LengthRequired, Refusal, TooLarge
+from web.credentials import read_passwords
 from web.parsing import (
     MAX_BODY_BYTES,
     RollbackFields,
     read_fields,
     read_id_argument,
-    read_passwords,
     read_signal,
     read_wait_argument,
 )

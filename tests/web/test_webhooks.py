@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-import deployer
 from deployment_spec import runs_image
 from errors import BadRequest, NotDockerHub
 from manifest.files import Manifest
 from tests.conftest import ConfiguredService, InProcess, deployment
 from tests.service import PASSWORD, wait_for
+from web import webhooks
 from web.webhooks import Push
 
 TOKEN = "9f86d081884c7d659a2feaa0c55ad015"
@@ -233,7 +233,7 @@ def test_a_late_webhook_does_not_undo_a_newer_deploy(client, cluster):
 
 def test_the_next_push_is_deployed(client, cluster, monkeypatch):
     push(client)
-    monkeypatch.setattr(deployer, "MAX_DUPLICATE_WEBHOOK_SECONDS", 0)
+    monkeypatch.setattr(webhooks, "MAX_PUSH_SECONDS", 0)
     assert push(client).text.startswith("ok: web: deploying")
 
 
