@@ -9,7 +9,7 @@ cluster = $(if $(CLUSTER),--cluster '$(CLUSTER)')
 # Where `make run` serves, on 127.0.0.1.
 PORT ?= 8080
 
-.PHONY: run test bench requirements clean
+.PHONY: run test bench screenshots requirements clean
 
 run: $(VENV)/.runs
 	python -m tests.run --port '$(PORT)' $(cluster)
@@ -24,6 +24,10 @@ test: $(VENV)/.tests
 
 bench: $(VENV)/.runs
 	python -m tests.bench $(cluster)
+
+# Needs a Chromium; writes docs/images/.
+screenshots: $(VENV)/.tests
+	python -m tests.screenshots
 
 # Run it after a change of an .in file; it needs uv (`pip install uv`). It changes only the versions that the .in files
 # ask to change. To take the newest version of every other package, delete the .txt files first. uv writes the command

@@ -144,10 +144,10 @@ class Deployer:
         names = [each.name for each in standings]
         places = [(each.namespace, each.deployment) for each in standings if each.namespace]
         while True:
-            seen, left = self._monitor.changes(places), until - time.monotonic()
+            seen, left = self._monitor.followers.changes(places), until - time.monotonic()
             if left <= 0 or self.overview(names) != standings:
                 return
-            self._monitor.wait_for_change(places, seen, min(left, LOOK_AGAIN_SECONDS))
+            self._monitor.followers.wait_for_change(places, seen, min(left, LOOK_AGAIN_SECONDS))
 
     def locked(self, manifest: Manifest) -> str | None:
         """Return why the live Deployment is locked; None where it isn't, or where the API server doesn't say."""

@@ -47,19 +47,18 @@ class Monitor:
         self._notifier = Notifier(settings.notify_urls_file)
         self._aftermath = Aftermath(cluster, self._ledger, self._notifier, metrics, settings)
         self._recorder = self._aftermath.recorder
-        self._followers, self._finishing = Followers(), dict[Key, Follower]()
-        self.changes, self.wait_for_change = self._followers.changes, self._followers.wait_for_change
-        self.glances = Overview(cluster, self._ledger, self._followers, self._newest).glances
+        self.followers, self._finishing = Followers(), dict[Key, Follower]()
+        self.glances = Overview(cluster, self._ledger, self.followers, self._newest).glances
 
     def start(self, manifest: Manifest, live: dict, record: Record) -> Follower:
         """Follow a rollout, from the Deployment as the API server answered it; once, however often it is started."""
         follower = self._follower(manifest, live, record)
-        if (known := self._followers.add(follower)) is not follower:
+        if (known := self.followers.add(follower)) is not follower:
             return known
         try:
             threading.Thread(target=self._run, args=(follower,), name=f"follow {follower.key}", daemon=True).start()
         except RuntimeError:  # The process has no more threads: no request may wait for this one.
-            self._followers.remove(follower)
+            self.followers.remove(follower)
             raise
         return follower
 
@@ -90,9 +89,9 @@ class Monitor:
         Raises NotFound.
         """
         key = (manifest.namespace, manifest.name, rollout_id)
-        if follower := self._followers.get(key):
+        if follower := self.followers.get(key):
             return follower.wait(seconds), self.recorded(manifest)
-        if ended := self._followers.ended(key):
+        if ended := self.followers.ended(key):
             return ended, self.recorded(manifest)
         records = self._ledger.read(manifest.namespace, manifest.name)
         asked = records.get(rollout_id)
@@ -153,7 +152,7 @@ class Monitor:
             log.exception("following a rollout failed", extra=follower.record.rollout.log_fields)
         finally:
             self._metrics.followed.dec()
-        if self._followers.remove(follower):
+        if self.followers.remove(follower):
             self._ledger.forget(follower.manifest.namespace, follower.manifest.name)
 
     def _see_through(self, follower: Follower) -> None:
@@ -213,7 +212,7 @@ class Monitor:
         rollout_id = rollout_id_of(template)
         if not is_rollout_id(rollout_id) or rollout_id in records.unreadable:
             return None
-        if follower := self._followers.get((manifest.namespace, manifest.name, rollout_id)):
+        if follower := self.followers.get((manifest.namespace, manifest.name, rollout_id)):
             return follower if follower.record.template == template else None
         record = records.get(rollout_id)
         if record is None:
@@ -237,7 +236,7 @@ class Monitor:
         """Finish the recorded rollouts that no process works on any more: their verdict is older than these seconds."""
         for rollout_id, record in records.items():
             key = (manifest.namespace, manifest.name, rollout_id)
-            if self._followers.get(key):
+            if self.followers.get(key):
                 continue
             if not record.rollout.ended:
                 if rollout_id != rollout_id_of(live["spec"]["template"]):

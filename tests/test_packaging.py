@@ -53,6 +53,13 @@ def test_no_tests_in_the_image():
     assert allowed == {"*.py", "access/", "cluster/", "manifest/", "rollout/", "web/", "uwsgi.ini", "requirements.txt"}
 
 
+def test_the_image_has_the_templates_and_what_the_page_loads():
+    [copied] = [text for word, text in instructions() if word == "COPY" and text.startswith("web/")]
+    assert copied == "web/ web/"
+    for folder in ("templates", "static"):
+        assert list((ROOT / "web" / folder).iterdir())
+
+
 def test_the_image_takes_only_packages_with_the_right_hash():
     [install] = [text for word, text in instructions() if word == "RUN" and "pip install" in text]
     assert "--require-hashes -r requirements.txt" in install

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from flask import Blueprint, Response, render_template, request
-from markupsafe import Markup
 
 blueprint = Blueprint("page", __name__, static_folder="static", static_url_path="/static", template_folder="templates")
 
@@ -120,12 +119,6 @@ def short(digest: str | None) -> str:
 def safe_link(link: str | None) -> str | None:
     """Return a link that may be followed: the annotation that it comes from could hold a script."""
     return link if link and re.match("https?://", link) else None
-
-
-@blueprint.app_template_filter()
-def breakable(text: str | None) -> Markup:
-    """Let a browser break the line of a long name after `/`, `:` and `@`."""
-    return Markup("<wbr>").join(re.split("(?<=[/:@])", text or ""))
 
 
 @blueprint.app_template_filter()
