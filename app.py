@@ -46,7 +46,8 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     app.url_map.merge_slashes = False
     app.url_map.converters["name"] = routes.NameConverter
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
-    app.extensions[EXTENSION] = Parts(deployer, access, metrics, Waiting(), Waiting(MAX_WAITING_PAGES), Calling())
+    waiting = Waiting(), Waiting(MAX_WAITING_PAGES)
+    app.extensions[EXTENSION] = Parts(deployer, access, metrics, *waiting, Calling(), settings.public_url)
     for module in (answers, page, routes, webhooks, probes):
         app.register_blueprint(module.blueprint)
     app.before_request(Receiver().receive)  # After the blueprints: the answer of a refusal needs what they prepare.

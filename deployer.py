@@ -11,12 +11,12 @@ from kubernetes.client import V1Deployment
 import deployment_spec
 from cluster.api import Cluster
 from deployment_spec import Signal
-from errors import Conflict, Invalid, NotFound, Refusal, TooSlow, Unreachable
+from errors import Conflict, Invalid, NotFound, Refusal
 from manifest import files
-from manifest.annotations import lock_of
+from manifest.advice import advise
+from manifest.annotations import LOCKED, lock_of
 from manifest.files import Manifest
-from manifest.pod_template import new_rollout_id, rollout_id_of
-from rollout.duplicates import refuse_duplicate
+from manifest.pod_template import new_rollout_id
 from rollout.follower import Follower
 from rollout.model import Phase, Rollout
 from rollout.monitor import Monitor
@@ -24,6 +24,7 @@ from rollout.notify import unusable_lines
 from rollout.overview import Glance
 from rollout.record import Record, Records, new_record
 from rollout.rights import check_rights
+from rollout.wording import as_lock
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,14 @@ class Standing(NamedTuple):
         nothing = {field.alias or name: None for name, field in Rollout.model_fields.items()}
         known = {"deployment": self.deployment, "namespace": self.namespace, "causes": [], "changes": []}
         return nothing | known | {"phase": self.phase, "message": self.message, "locked": None}
+
+
+class Check(NamedTuple):
+    """Hold what a check has found: a sentence for each problem and for each piece of advice, and why it is locked."""
+
+    problems: list[str]
+    advice: list[str]
+    locked: str | None
 
 
 class Deployer:
@@ -107,9 +116,8 @@ class Deployer:
 
         A dry run changes nothing.
         """
-        follower = self._monitor.roll_back(manifest := self.load(name), signal)
-        locked = self.locked(manifest)
-        return _dry_run(follower.record, locked) if signal.dry_run else self._report(follower, locked)
+        follower = self._monitor.roll_back(self.load(name), signal)
+        return _dry_run(follower.record, follower.locked) if signal.dry_run else self._report(follower)
 
     def show(self, name: str, rollout_id: str | None, seconds: float) -> Report:
         """Report a rollout, without an id the newest, when it has ended or after so many seconds. Raises a Refusal."""
@@ -126,7 +134,7 @@ class Deployer:
             except Invalid as error:
                 standings[name] = Standing(name, None, name, "invalid", str(error))
         for (name, manifest), glance in zip(
-            manifests.items(), self._monitor.glances([*manifests.values()]), strict=True
+            manifests.items(), self._monitor.overview.glances([*manifests.values()]), strict=True
         ):
             phase, message = "absent", "it isn't in the cluster yet; the first signal creates it"
             if glance.problem:
@@ -144,10 +152,10 @@ class Deployer:
         names = [each.name for each in standings]
         places = [(each.namespace, each.deployment) for each in standings if each.namespace]
         while True:
-            seen, left = self._monitor.followers.changes(places), until - time.monotonic()
+            seen, left = self._monitor.overview.changes(places), until - time.monotonic()
             if left <= 0 or self.overview(names) != standings:
                 return
-            self._monitor.followers.wait_for_change(places, seen, min(left, LOOK_AGAIN_SECONDS))
+            self._monitor.overview.wait_for_change(places, seen, min(left, LOOK_AGAIN_SECONDS))
 
     def locked(self, manifest: Manifest) -> str | None:
         """Return why the live Deployment is locked; None where it isn't, or where the API server doesn't say."""
@@ -155,14 +163,17 @@ class Deployer:
             return lock_of(self._cluster.read_deployment(manifest.namespace, manifest.name))
         return None
 
-    def check(self, name: str) -> list[str]:
-        """Try everything that a deploy needs, as a dry run; return a sentence for each problem."""
+    def check(self, name: str) -> Check:
+        """Try everything that a deploy needs, as a dry run; a lock doesn't count as a problem."""
+        problems, advice, locked = [], [], None
         try:
-            self._deploy(self.load(name), Signal(dry_run=True), ignore_lock=True)
-            check_rights(self._cluster, self.load(name))
+            manifest = self.load(name)
+            live = self._send(manifest, Signal(dry_run=True), even_locked=True)
+            locked, advice = lock_of(live), advise(live)
+            check_rights(self._cluster, manifest, live)
         except Refusal as refusal:
-            return str(refusal).splitlines()
-        return []
+            problems = str(refusal).splitlines()
+        return Check(problems, advice, locked)
 
     def deploy_pushed(self, name: str, image: str, signal: Signal) -> Report | None:
         """Deploy if the deployment runs the image that was pushed, and report the rollout; else return None.
@@ -176,34 +187,31 @@ class Deployer:
             return None
         return self._deploy(manifest, signal)
 
-    def _deploy(self, manifest: Manifest, signal: Signal, ignore_lock: bool = False) -> Report:
-        rollout_id, is_sent = new_rollout_id(), False
-
-        def build(live: dict | None) -> V1Deployment | dict:
-            nonlocal is_sent
-            if signal.key:
-                refuse_duplicate(signal, live, self._monitor.recorded(manifest), besides=rollout_id)
-            if (lock := lock_of(live)) is not None and not ignore_lock:
-                raise Conflict(f"deployment {manifest.name} in {manifest.namespace} is locked: {lock}", reason="Locked")
-            body = deployment_spec.build(manifest, signal, rollout_id, live, self._settings.settle_seconds)
-            is_sent = True
-            return body
-
-        try:
-            live = self._cluster.apply(manifest.namespace, manifest.name, build, signal.dry_run)
-        except Invalid as error:
-            raise Invalid(f"{manifest.file}: {error}", error.reason) from error
-        except (Unreachable, TooSlow):
-            # It may have arrived, and only its answer is lost: then it rolls out, and has to be followed.
-            live = self._cluster.read_deployment(manifest.namespace, manifest.name) if is_sent else None
-            if live is None or rollout_id_of(live["spec"]["template"]) != rollout_id:
-                raise
+    def _deploy(self, manifest: Manifest, signal: Signal) -> Report:
+        live = self._send(manifest, signal)
         record = new_record(live, self._settings.rollback_on_failure)
-        started = record.rollout
         if signal.dry_run:
             return _dry_run(record, lock_of(live))
+        started = record.rollout
         log.info("Deployment %s/%s: %s", started.namespace, started.deployment, record.cause, extra=started.log_fields)
-        return self._report(self._monitor.start(manifest, live, record), lock_of(live))
+        return self._report(self._monitor.start(manifest, live, record))
+
+    def _send(self, manifest: Manifest, signal: Signal, even_locked: bool = False) -> dict:
+        """Send what a signal makes of a manifest; return the Deployment as the API server answered it."""
+        rollout_id, settle_seconds = new_rollout_id(), self._settings.settle_seconds
+
+        def build(live: dict | None) -> V1Deployment | dict:
+            if signal.key:
+                recorded = self._monitor.recorded(manifest)
+                self._monitor.refuse_duplicate(manifest, signal, live, recorded, besides=rollout_id)
+            if (lock := lock_of(live)) is not None and not even_locked:
+                raise _locked(manifest, lock)
+            return deployment_spec.build(manifest, signal, rollout_id, live, settle_seconds)
+
+        try:
+            return self._cluster.apply(manifest.namespace, manifest.name, rollout_id, build, signal.dry_run)
+        except Invalid as error:
+            raise Invalid(f"{manifest.file}: {error}", error.reason) from error
 
     def _log_new(self, sentences: Iterable[str]) -> None:
         for sentence in sentences:
@@ -211,9 +219,15 @@ class Deployer:
                 self._logged.add(sentence)
                 log.warning("%s", sentence)
 
-    def _report(self, follower: Follower, locked: str | None) -> Report:
+    def _report(self, follower: Follower) -> Report:
         # What the monitor knows costs no call, so that a signal is answered at once.
-        return Report(follower.record.rollout, self._monitor.known(follower.manifest), locked)
+        return Report(follower.record.rollout, self._monitor.known(follower.manifest), follower.locked)
+
+
+def _locked(manifest: Manifest, lock: str) -> Conflict:
+    where = f"deployment {manifest.name} in {manifest.namespace}"
+    unlock = f"kubectl annotate deployment/{manifest.name} -n {manifest.namespace} {LOCKED}-"
+    return Conflict(f"{where} is {as_lock(lock)}; nothing was changed; unlock it with: {unlock}", reason="Locked")
 
 
 def _dry_run(record: Record, locked: str | None) -> Report:

@@ -47,7 +47,8 @@ class Workflow(BaseModel, frozen=True):
     @property
     def by(self) -> str:
         """Who runs the workflow, and from which commit."""
-        return f"{self.actor}, {self.repository}@{self.sha[:7]}"
+        commit = f"@{self.sha[:7]}" if self.sha else ""
+        return ", ".join(filter(None, (self.actor, self.repository + commit)))
 
     @property
     def link(self) -> str | None:

@@ -10,7 +10,8 @@ from kubernetes.client import V1Deployment
 
 from cluster.backoff import Backoff
 from cluster.connection import METADATA_ALONE, Connection, Stream
-from errors import Conflict, NotFound, Unreachable
+from errors import Conflict, NotFound, TooSlow, Unreachable
+from manifest.pod_template import rollout_id_of
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,8 @@ MAX_APPLY_SECONDS = 25
 MAX_EVENTS = 50
 MAX_LOG_BYTES = 1 << 20
 
-_AS_OURS = {"fieldManager": FIELD_MANAGER}
+# What is sent: a whole Deployment, or a patch.
+Body = V1Deployment | dict
 
 
 class Cluster:
@@ -40,15 +42,17 @@ class Cluster:
         self._turns: dict[tuple[str, str], threading.Lock] = {}
 
     def apply(
-        self, namespace: str, name: str, build: Callable[[dict | None], V1Deployment | dict], dry_run: bool = False
+        self, namespace: str, name: str, rollout_id: str, build: Callable[[dict | None], Body], dry_run: bool = False
     ) -> dict:
         """Read the Deployment, then create or patch it with what `build` makes of it; return the API server's answer.
+
+        What `build` makes has the rollout id. So where an answer got lost, the live Deployment says whether it arrived.
 
         `build` gets the live Deployment, or None, and gets it again when another client has changed it in between: the
         API server refuses a patch of anything but what was read. Raises Conflict when the Deployment is paused, since
         Kubernetes would roll the patch out later, at `kubectl rollout resume`. Raises also what `build` raises.
         """
-        options = _AS_OURS | {"fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
+        options = _options(dry_run) | {"fieldValidation": "Strict"}
         backoff = Backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
         until = time.monotonic() + MAX_APPLY_SECONDS
         with self._turn(namespace, name):
@@ -66,6 +70,11 @@ class Cluster:
                         return self._call("POST", _path("deployments", namespace), options, body)
                     body["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
                     return self._call("PATCH", _path("deployments", namespace, name), options, body)
+                except (Unreachable, TooSlow):
+                    live = self.read_deployment(namespace, name)
+                    if live is None or rollout_id_of(live["spec"]["template"]) != rollout_id:
+                        raise
+                    return live
                 except (Conflict, NotFound) as error:
                     # Another client created, deleted or changed it in between: read it again.
                     log.info("%s; trying again", error, extra={"deployment": name, "namespace": namespace})
@@ -116,9 +125,9 @@ class Cluster:
         query = {"fieldSelector": about, "limit": MAX_EVENTS}
         return self._call("GET", _path("events", namespace), query)["items"]
 
-    def create_event(self, namespace: str, event: dict) -> None:
+    def create_event(self, namespace: str, event: dict, dry_run: bool = False) -> None:
         """Create an Event."""
-        self._call("POST", _path("events", namespace), _AS_OURS, event)
+        self._call("POST", _path("events", namespace), _options(dry_run), event)
 
     def read_log(self, namespace: str, pod: str, container: str, previous: bool, lines: int) -> list[str]:
         """Return the last lines of a container's log; with `previous`, of the instance before the present one."""
@@ -131,21 +140,25 @@ class Cluster:
         """Return a ConfigMap, or None when there is none."""
         return self._read("configmaps", namespace, name)
 
-    def create_config_map(self, namespace: str, body: dict) -> dict:
+    def create_config_map(self, namespace: str, body: dict, dry_run: bool = False) -> dict:
         """Create a ConfigMap; return it without its data. Raises Conflict when there is one."""
-        return self._call("POST", _path("configmaps", namespace), _AS_OURS, body, METADATA_ALONE)
+        return self._call("POST", _path("configmaps", namespace), _options(dry_run), body, METADATA_ALONE)
 
-    def patch_config_map(self, namespace: str, name: str, body: dict) -> dict:
+    def patch_config_map(self, namespace: str, name: str, body: dict, dry_run: bool = False) -> dict:
         """Change a ConfigMap; return it without its data.
 
         Raises Conflict when its resourceVersion isn't the body's, NotFound when it is gone.
         """
-        return self._call("PATCH", _path("configmaps", namespace, name), _AS_OURS, body, METADATA_ALONE)
+        return self._call("PATCH", _path("configmaps", namespace, name), _options(dry_run), body, METADATA_ALONE)
 
     def _read(self, kind: str, namespace: str, name: str) -> dict | None:
         with suppress(NotFound):
             return self._call("GET", _path(kind, namespace, name))
         return None
+
+
+def _options(dry_run: bool) -> dict[str, str]:
+    return {"fieldManager": FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
 
 
 def _changing(namespace: str, name: str) -> Unreachable:

@@ -1,12 +1,13 @@
 """Recognize a signal that is sent again, by its Idempotency-Key. It makes no call."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from deployment_spec import Signal
 from errors import KeyReused
 from manifest.annotations import signal_of
 from manifest.pod_template import is_rollout_id, time_of
-from rollout.record import Records
+from rollout.record import Record
 
 
 class Duplicate(Exception):
@@ -17,21 +18,19 @@ class Duplicate(Exception):
         self.rollout_id = rollout_id
 
 
-def refuse_duplicate(signal: Signal, live: dict | None, records: Records, besides: str = "") -> None:
+def refuse_duplicate(signal: Signal, live: dict | None, records: Iterable[Record], besides: str = "") -> None:
     """Raise Duplicate where a signal with the same key has started a rollout, and KeyReused where its body differs.
 
-    `live` is asked before `records`: it knows what no process has recorded yet. `besides` is this signal's own rollout.
+    `live` is asked as well as `records`: it knows what no process has recorded yet. `besides` is the rollout id of this
+    signal itself, which may have arrived though its answer was lost.
     """
     if signal.key is None or signal.dry_run:
         return
-    started = {rollout_id: (record.key, record.fingerprint) for rollout_id, record in records.items()}
-    if noted := signal_of(live or {}):
-        started[noted["id"]] = noted.get("key"), noted.get("fingerprint")
-    now = datetime.now(UTC)
+    noted = signal_of(live or {})
+    started = {record.rollout.id: (record.key, record.fingerprint) for record in records}
+    started |= {noted["id"]: (noted.get("key"), noted.get("fingerprint"))} if noted else {}
     for rollout_id, (key, fingerprint) in started.items():
-        if key != signal.key or rollout_id == besides or not is_rollout_id(rollout_id):
-            continue
-        if signal.key_seconds is not None and time_of(rollout_id) + timedelta(seconds=signal.key_seconds) < now:
+        if key != signal.key or rollout_id == besides or _is_over(signal, rollout_id):
             continue
         if fingerprint != signal.fingerprint:
             raise KeyReused(
@@ -39,3 +38,12 @@ def refuse_duplicate(signal: Signal, live: dict | None, records: Records, beside
                 "send each new signal with a new key"
             )
         raise Duplicate(rollout_id)
+
+
+def _is_over(signal: Signal, rollout_id: str) -> bool:
+    """Tell whether the key of a rollout holds no more."""
+    if signal.key_seconds is None:
+        return False
+    return not is_rollout_id(rollout_id) or datetime.now(UTC) > time_of(rollout_id) + timedelta(
+        seconds=signal.key_seconds
+    )

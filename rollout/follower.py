@@ -11,6 +11,7 @@ from cluster.api import Cluster
 from cluster.snapshot import Snapshot
 from cluster.watch import View
 from errors import Refusal, Unreachable
+from manifest.annotations import lock_of
 from manifest.files import Manifest
 from manifest.pod_template import is_rollout_id
 from rollout.diagnosis import read_events
@@ -47,6 +48,7 @@ class Follower:
         # recorder sets all three.
         self.record_start_at, self.is_announced, self.is_recorded = time.monotonic() + RECORD_START_SECONDS, False, True
         self.uid, self._generation = live["metadata"]["uid"], live["metadata"]["generation"]
+        self.locked = lock_of(live)
         self._cluster, self._settle_seconds, self._changed = cluster, settle_seconds, threading.Condition()
         self._events: list[dict] = []
         self._next_warnings, self._warnings_pause = time.monotonic() + MIN_WARNINGS_SECONDS, MIN_WARNINGS_SECONDS

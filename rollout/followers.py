@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from rollout.follower import Follower
 from rollout.model import Rollout
+from rollout.record import Record
 
 # Ended rollouts that are remembered: answers need them where nothing can be recorded.
 MAX_REMEMBERED = 200
@@ -28,6 +29,11 @@ class Followers:
     def get(self, key: Key) -> Follower | None:
         """Return the follower of a rollout."""
         return self._at_work.get(key)
+
+    def records(self, namespace: str, deployment: str) -> dict[str, Record]:
+        """Return the records of the followed rollouts of a Deployment, by rollout id; they may not be written yet."""
+        with self._lock:
+            return {key[2]: each.record for key, each in self._at_work.items() if key[:2] == (namespace, deployment)}
 
     def ended(self, key: Key) -> Rollout | None:
         """Return a rollout that has ended lately."""

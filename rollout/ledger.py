@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cluster.api import FIELD_MANAGER, MAX_ATTEMPTS, Cluster
@@ -57,6 +58,15 @@ class Ledger:
         """Return what this process last read or wrote, without a call."""
         state = self._known.get((namespace, deployment))
         return state.records if state else Records()
+
+    def check_writing(self, namespace: str, deployment: str) -> None:
+        """Try, as a dry run, whether records can be written. Raises a Refusal."""
+        name = _name(deployment)
+        # What is there already, or not yet, is refused only after the API server has looked at our rights.
+        with suppress(Conflict):
+            self._cluster.create_config_map(namespace, {"metadata": {"name": name}}, dry_run=True)
+        with suppress(NotFound):
+            self._cluster.patch_config_map(namespace, name, {"metadata": {"name": name}}, dry_run=True)
 
     def forget(self, namespace: str, deployment: str) -> None:
         """Drop what is known of a Deployment of which no rollout is followed any more."""

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from cluster.api import MAX_ATTEMPTS, Cluster
-from cluster.backoff import Backoff
 from cluster.snapshot import revision_of
 from cluster.watch import Watches
 from deployment_spec import Signal
@@ -26,6 +25,7 @@ from rollout.model import Phase, Rollout
 from rollout.notify import Notifier
 from rollout.overview import Overview
 from rollout.record import Record, Records, new_record
+from rollout.resuming import resume_all
 from rollout.verdict import SUPERSEDED, Verdict
 from settings import Settings
 
@@ -34,8 +34,6 @@ log = logging.getLogger(__name__)
 # An older verdict isn't news any more.
 MAX_NEWS_SECONDS = 24 * 60 * 60
 QUIET_SECONDS = 0.05  # Before a rollout is followed: the answer to its signal goes out undisturbed.
-# Between attempts to look for unfinished rollouts while the API server can't be reached.
-MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1, 30
 
 
 class Monitor:
@@ -47,18 +45,18 @@ class Monitor:
         self._notifier = Notifier(settings.notify_urls_file)
         self._aftermath = Aftermath(cluster, self._ledger, self._notifier, metrics, settings)
         self._recorder = self._aftermath.recorder
-        self.followers, self._finishing = Followers(), dict[Key, Follower]()
-        self.glances = Overview(cluster, self._ledger, self.followers, self._newest).glances
+        self._followers, self._finishing = Followers(), dict[Key, Follower]()
+        self.overview = Overview(cluster, self._ledger, self._followers, self._newest)
 
     def start(self, manifest: Manifest, live: dict, record: Record) -> Follower:
         """Follow a rollout, from the Deployment as the API server answered it; once, however often it is started."""
         follower = self._follower(manifest, live, record)
-        if (known := self.followers.add(follower)) is not follower:
+        if (known := self._followers.add(follower)) is not follower:
             return known
         try:
             threading.Thread(target=self._run, args=(follower,), name=f"follow {follower.key}", daemon=True).start()
         except RuntimeError:  # The process has no more threads: no request may wait for this one.
-            self.followers.remove(follower)
+            self._followers.remove(follower)
             raise
         return follower
 
@@ -70,7 +68,7 @@ class Monitor:
         for _ in range(MAX_ATTEMPTS):
             snapshot = rollback.read_snapshot(self._cluster, manifest)
             records = self._ledger.read(manifest.namespace, manifest.name)
-            refuse_duplicate(signal, snapshot.deployment, records)
+            self.refuse_duplicate(manifest, signal, snapshot.deployment, records)
             target = rollback.choose_target(records, snapshot, signal.revision)
             try:
                 over = snapshot.deployment["spec"]["template"]
@@ -83,15 +81,22 @@ class Monitor:
             return self.start(manifest, live, new_record(live))
         raise Unreachable(f"deployment {manifest.name} is being changed all the time; try again", reason="Conflict")
 
+    def refuse_duplicate(
+        self, manifest: Manifest, signal: Signal, live: dict | None, records: Records, besides: str = ""
+    ) -> None:
+        """Raise Duplicate or KeyReused for a signal whose key has started a rollout, besides the one with this id."""
+        known = records | self._followers.records(manifest.namespace, manifest.name)
+        refuse_duplicate(signal, live, known.values(), besides)
+
     def show(self, manifest: Manifest, rollout_id: str | None, seconds: float) -> tuple[Rollout, Records]:
         """Return a rollout, without an id the newest, when it has ended or after so many seconds; and what is recorded.
 
         Raises NotFound.
         """
         key = (manifest.namespace, manifest.name, rollout_id)
-        if follower := self.followers.get(key):
+        if follower := self._followers.get(key):
             return follower.wait(seconds), self.recorded(manifest)
-        if ended := self.followers.ended(key):
+        if ended := self._followers.ended(key):
             return ended, self.recorded(manifest)
         records = self._ledger.read(manifest.namespace, manifest.name)
         asked = records.get(rollout_id)
@@ -122,22 +127,9 @@ class Monitor:
 
     def resume(self, manifests: Callable[[], list[Manifest]]) -> None:
         """Finish what a dead process left undone. Look twice: an old pod gets signals while a new one takes over."""
-        self._resume_all(manifests)
+        resume_all(self._resume_one, manifests)
         time.sleep(MAX_NOTIFYING_SECONDS)
-        self._resume_all(manifests)
-
-    def _resume_all(self, manifests: Callable[[], list[Manifest]]) -> None:
-        backoff, reported = Backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS), None
-        while True:
-            try:
-                for manifest in manifests():
-                    self._resume_one(manifest)
-                return
-            except (Unreachable, TooSlow) as error:
-                if str(error) != reported:
-                    reported = str(error)
-                    log.warning("unfinished rollouts can't be looked for yet: %s", error)
-                backoff.pause()
+        resume_all(self._resume_one, manifests)
 
     def _follower(self, manifest: Manifest, live: dict, record: Record) -> Follower:
         return Follower(self._cluster, self._settings.settle_seconds, manifest, live, record)
@@ -152,7 +144,7 @@ class Monitor:
             log.exception("following a rollout failed", extra=follower.record.rollout.log_fields)
         finally:
             self._metrics.followed.dec()
-        if self.followers.remove(follower):
+        if self._followers.remove(follower):
             self._ledger.forget(follower.manifest.namespace, follower.manifest.name)
 
     def _see_through(self, follower: Follower) -> None:
@@ -212,7 +204,7 @@ class Monitor:
         rollout_id = rollout_id_of(template)
         if not is_rollout_id(rollout_id) or rollout_id in records.unreadable:
             return None
-        if follower := self.followers.get((manifest.namespace, manifest.name, rollout_id)):
+        if follower := self._followers.get((manifest.namespace, manifest.name, rollout_id)):
             return follower if follower.record.template == template else None
         record = records.get(rollout_id)
         if record is None:
@@ -236,7 +228,7 @@ class Monitor:
         """Finish the recorded rollouts that no process works on any more: their verdict is older than these seconds."""
         for rollout_id, record in records.items():
             key = (manifest.namespace, manifest.name, rollout_id)
-            if self.followers.get(key):
+            if self._followers.get(key):
                 continue
             if not record.rollout.ended:
                 if rollout_id != rollout_id_of(live["spec"]["template"]):

@@ -99,11 +99,11 @@ def _delivered(apprise: object, url: str, title: str, text: str, kind: object) -
     return bool(one.add(url)) and bool(one.notify(title=title, body=text, notify_type=kind))
 
 
-def write_event(cluster: Cluster, rollout: Rollout, uid: str, reason: str, message: str) -> None:
-    """Write an Event about the Deployment with this uid, once for each reason; an error of the API is only logged."""
+def new_event(rollout: Rollout, uid: str, reason: str, message: str) -> dict:
+    """Make an Event about the Deployment with this uid."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     about = {"apiVersion": "apps/v1", "kind": "Deployment", "name": rollout.deployment, "namespace": rollout.namespace}
-    event = {
+    return {
         # A name that is always the same: what arrives twice, since an answer was lost, is refused the second time.
         "metadata": {"name": f"{uid}.{rollout.id}.{reason}".lower(), "namespace": rollout.namespace},
         "involvedObject": about | {"uid": uid},
@@ -117,8 +117,12 @@ def write_event(cluster: Cluster, rollout: Rollout, uid: str, reason: str, messa
         "lastTimestamp": now,
         "count": 1,
     }
+
+
+def write_event(cluster: Cluster, rollout: Rollout, uid: str, reason: str, message: str) -> None:
+    """Write an Event about the Deployment with this uid, once for each reason; an error of the API is only logged."""
     try:
         with suppress(Conflict):  # It is there already.
-            cluster.create_event(rollout.namespace, event)
+            cluster.create_event(rollout.namespace, new_event(rollout, uid, reason, message))
     except Refusal as error:
         log.warning("no Event was written: %s", error, extra=rollout.log_fields)

@@ -39,6 +39,7 @@ class Overview:
 
     def __init__(self, cluster: Cluster, ledger: Ledger, followers: Followers, newest: Newest) -> None:
         self._cluster, self._ledger, self._followers, self._newest = cluster, ledger, followers, newest
+        self.changes, self.wait_for_change = followers.changes, followers.wait_for_change
         self._locks: dict[Place, threading.Lock] = {}
         self._seen: dict[Place, tuple[float, tuple[int, ...], Manifest, Glance]] = {}
         self._pool = ThreadPoolExecutor(MAX_READING_THREADS, thread_name_prefix="overview")

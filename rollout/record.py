@@ -100,11 +100,12 @@ def new_record(live: dict, rollback_on_failure: bool = False) -> Record:
     """
     rollout_id, signal, back = rollout_id_of(live["spec"]["template"]), signal_of(live), rolled_back_to(live)
     record = foreign_record(live, rollout_id, time_of(rollout_id), signal.get("image"))
-    record = record.replace(
-        rollout=record.rollout.replace(by=signal.get("by"), link=signal.get("link")),
-        key=signal.get("key"),
-        fingerprint=signal.get("fingerprint"),
+    # Another client may have written the annotation.
+    by, link, key, fingerprint = (
+        value if isinstance(value := signal.get(name), str) else None for name in ("by", "link", "key", "fingerprint")
     )
+    link = link if link and link.startswith("https://") else None
+    record = record.replace(rollout=record.rollout.replace(by=by, link=link), key=key, fingerprint=fingerprint)
     if back is not None:
         message = f"the rollback to revision {back} has begun; Kubernetes rolls it out now"
         rollout = record.rollout.replace(rolled_back_to=back, message=message)

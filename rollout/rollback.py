@@ -133,7 +133,7 @@ def send(cluster: Cluster, manifest: Manifest, target: Target, signal: Signal, o
             manifest, target.template, target.digests, target.revision, rollout_id, noted, live
         )
 
-    return cluster.apply(manifest.namespace, manifest.name, build, signal.dry_run)
+    return cluster.apply(manifest.namespace, manifest.name, rollout_id, build, signal.dry_run)
 
 
 def _previous_replicaset(records: Records, snapshot: Snapshot, running: dict, only_serving: bool) -> Target:

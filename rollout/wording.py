@@ -2,6 +2,7 @@
 
 import html
 import re
+from urllib.parse import quote
 
 from rollout.model import Phase, PodProblem, Rollout
 from rollout.record import Record, Records, older_than
@@ -20,16 +21,29 @@ def as_text(rollout: Rollout) -> str:
         lines.append(f"changed since revision {rollout.changed_since}, the last that worked: {changes}")
     if rollout.rolled_back_to and rollout.ended:
         lines.append(f"rolled back to revision {rollout.rolled_back_to}")
+    if rollout.by or rollout.link:
+        lines.append(_sent(rollout))
     if not rollout.ended:
         lines.append(f"id {rollout.id}")
     return "\n".join([*_head(rollout), *lines])
 
 
 def as_line(rollout: Rollout) -> str:
-    """Say the gist in one line: the verdict, and the first problem of a failure."""
-    head = _head(rollout)[0]
+    """Say the gist in one line: the verdict, who sent the signal, and the first problem of a failure."""
+    head = _head(rollout)[0] + (f" (sent by {rollout.by})" if rollout.by else "")
     failed = rollout.phase is Phase.FAILED and rollout.problems
     return f"{head}: {_problem(rollout.problems[0])}" if failed else head
+
+
+def as_start(record: Record) -> str:
+    """Say in one line that a rollout has started, and who sent the signal."""
+    sent = f", sent by {record.rollout.by}" if record.rollout.by else ""
+    return f"{record.cause} ({record.rollout.id}){sent}"
+
+
+def as_lock(locked: str) -> str:
+    """Say that a Deployment is locked, and why, where the annotation says it."""
+    return f"locked: {reason}" if (reason := " ".join(locked.split())) else "locked"
 
 
 def as_applied(rollout: Rollout) -> str:
@@ -38,21 +52,33 @@ def as_applied(rollout: Rollout) -> str:
     return f"ok: {where}, image {rollout.image}, id {rollout.id}\n{rollout.message}"
 
 
-def as_message(record: Record) -> tuple[str, str]:
-    """Return the title and the text of the message about a verdict."""
+def page_url(public_url: str | None, name: str, rollout_id: str | None = None) -> str | None:
+    """Return where a browser shows a deployment, or one rollout of it; None where no PUBLIC_URL is set."""
+    if public_url is None:
+        return None
+    return f"{public_url}/deployment/{quote(name, safe='')}" + (f"?id={rollout_id}" if rollout_id else "")
+
+
+def as_message(record: Record, url: str | None = None) -> tuple[str, str]:
+    """Return the title and the text of the message about a verdict; `url` is that of the page."""
     rollout = record.rollout
     seconds = round((rollout.finished_at - rollout.started_at).total_seconds())
     lines = [as_line(rollout), f"image {rollout.image}, {record.cause}, took {seconds} s"]
     if rollout.rolled_back_to:
         lines.append(f"rolled back to revision {rollout.rolled_back_to}")
+    lines += filter(None, (rollout.link, url))
     return f"{rollout.deployment} in {rollout.namespace}: {rollout.phase}", "\n".join(lines)
 
 
-def as_markdown(rollout: Rollout, history: Records, way_back: str) -> str:
-    """Write the summary of a workflow's job; `way_back` is the command that rolls this rollout back."""
+def as_markdown(
+    rollout: Rollout, history: Records, way_back: str, locked: str | None = None, url: str | None = None
+) -> str:
+    """Write the summary of a workflow's job; `way_back` is the command that rolls back, `url` the page that does."""
     older = [each.rollout for each in older_than(rollout.id, history)]
     before = next((each for each in older if each.phase is Phase.COMPLETE), None)
     lines = [f"### {_plain(rollout.deployment)}: {rollout.phase}", "", *_table(rollout, history, before), ""]
+    if locked is not None:
+        lines += [f"**{_plain(as_lock(locked))}**", ""]
     for problem in rollout.problems:
         lines += [f"**{_plain(_problem(problem))}**", ""]
         if problem.logs:
@@ -61,7 +87,8 @@ def as_markdown(rollout: Rollout, history: Records, way_back: str) -> str:
         lines += ["Changed since the last rollout that worked:", ""]
         lines += [*(f"- {_plain(change)}" for change in rollout.changes), ""]
     if before and rollout.rolled_back_to is None and rollout.phase is not Phase.SUPERSEDED:
-        lines += ["The way back:", "", "```sh", way_back, "```", ""]
+        button = [f"[The page of {_plain(rollout.deployment)}]({url}) has a button for it."]
+        lines += ["The way back:", "", *(button if url else ("```sh", way_back, "```")), ""]
     return "\n".join(lines)
 
 
@@ -74,13 +101,18 @@ def _table(rollout: Rollout, history: Records, before: Rollout | None) -> list[s
         "digest": rollout.digest,
         "revision": rollout.revision,
         "cause": history[rollout.id].cause if rollout.id in history else None,
+        "sent by": rollout.by or rollout.link,
         "took": took,
         "replaced": ", ".join(filter(None, replaced)) or None,
         "rolled back to": rollout.rolled_back_to and f"revision {rollout.rolled_back_to}",
         "id": rollout.id,
         "message": rollout.message,
     }
-    written = [f"| {name} | {_plain(value)} |" for name, value in rows.items() if value is not None]
+    texts = {name: _plain(value) for name, value in rows.items() if value is not None}
+    if rollout.link:
+        # In Markdown's own form, a bracket of the URL would end the link.
+        texts["sent by"] = f'<a href="{_plain(rollout.link)}">{texts["sent by"]}</a>'
+    written = [f"| {name} | {text} |" for name, text in texts.items()]
     return ["| | |", "|---|---|", *written]
 
 
@@ -94,6 +126,11 @@ def _head(rollout: Rollout) -> list[str]:
         # The message of a failure says what the rollout does or did: `does not start`.
         return [f"{rollout.phase}: {which} {rollout.message}"]
     return [f"{rollout.phase}: {which}: {rollout.message}"]
+
+
+def _sent(rollout: Rollout) -> str:
+    by, link = rollout.by and f"by {rollout.by}", rollout.link and f"from {rollout.link}"
+    return " ".join(filter(None, ("sent", by, link)))
 
 
 def _problem(problem: PodProblem) -> str:

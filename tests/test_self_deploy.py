@@ -126,4 +126,5 @@ def test_the_old_version_reports_a_new_one_that_does_not_start_and_rolls_back(ga
 
 def test_a_check_needs_no_more_rights_than_a_deploy(gateway, kubelet):
     [own] = kubelet.processes.values()
-    assert own.get("/check", Authorization=f"Bearer {PASSWORD}").text == "ok: auto-deployer: a deploy would work\n"
+    answer = own.get("/check", Authorization=f"Bearer {PASSWORD}")
+    assert (answer.status, answer.text.splitlines()[0]) == (200, "ok: auto-deployer: a deploy would work")

@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 from deployer import Report, Standing
 from errors import InvalidToken, Refusal, WrongPassword
 from rollout.model import Phase, Rollout
-from rollout.wording import as_applied, as_markdown, as_text
+from rollout.wording import as_applied, as_lock, as_markdown, as_text, page_url
 from web import page
 from web.page import Page
 from web.parts import parts
@@ -99,7 +99,7 @@ def overview(standings: list[Standing]) -> Response:
 def _row(standing: Standing) -> str:
     rollout = standing.glance.rollout
     which = f", revision {rollout.revision}, image {rollout.image}" if rollout and rollout.revision else ""
-    lock = f", locked: {standing.glance.locked}" if standing.glance.locked is not None else ""
+    lock = f", {as_lock(standing.glance.locked)}" if standing.glance.locked is not None else ""
     message = " ".join(standing.message.split())
     return f"{standing.name}: {standing.phase}: {message}{which}{lock}"
 
@@ -127,13 +127,15 @@ def _about_rollout(status: int, report: Report, text: str) -> Response:
         "locked": report.locked,
         "history": [record.as_history() for record in report.history.values()],
     }
-    return answer(
-        status,
-        data,
-        text,
-        lambda: as_markdown(report.rollout, report.history, _way_back(report.rollout)),
-        lambda: page.rollout(data, is_newest="id" not in request.args),
-    )
+    if report.locked is not None:
+        text = f"{text}\n{as_lock(report.locked)}"
+
+    def markdown() -> str:
+        rollout, history, locked = report
+        url = page_url(parts().public_url, g.deployment)
+        return as_markdown(rollout, history, _way_back(rollout), locked, url)
+
+    return answer(status, data, text, markdown, lambda: page.rollout(data, is_newest="id" not in request.args))
 
 
 def _way_back(rollout: Rollout) -> str:

@@ -93,6 +93,7 @@ class Parts:
     waiting: Waiting
     waiting_pages: Waiting
     calling: Calling
+    public_url: str | None
 
 
 def parts() -> Parts:

@@ -2,7 +2,9 @@
 
 from flask import Blueprint, Response
 
+from deployer import Check
 from errors import Invalid, NotFound
+from rollout.wording import as_lock
 from web import answers
 from web.parts import grants, parts
 
@@ -50,10 +52,17 @@ def check(name: str | None = None) -> Response:
     checks, lines = [], []
     for each in names:
         with parts().calling.slot():
-            problems = deployer.check(each)
-        checks.append({"deployment": each, "ok": not problems, "problems": problems})
-        lines += [f"error: {each}: {problem}" for problem in problems] or [f"ok: {each}: a deploy would work"]
+            check = deployer.check(each)
+        checks.append({"deployment": each, "ok": not check.problems, **check._asdict()})
+        lines += _lines(each, check)
     text = "\n".join([*lines, *(f"warning: {each}" for each in warnings)])
     if all(each["ok"] for each in checks):
         return answers.answer(200, {"checks": checks, "warnings": warnings}, text)
     return answers.error(422, text, "Invalid", checks=checks, warnings=warnings)
+
+
+def _lines(name: str, check: Check) -> list[str]:
+    lines = [f"error: {name}: {problem}" for problem in check.problems] or [f"ok: {name}: a deploy would work"]
+    if check.locked is not None:
+        lines.append(as_lock(": ".join(filter(None, (name, check.locked)))))
+    return lines + [f"advice: {name}: {sentence}" for sentence in check.advice]

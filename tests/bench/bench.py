@@ -50,8 +50,9 @@ class Bench:
 
     def apply(self) -> None:
         """Do what a signal does, without HTTP and Flask in front."""
-        build = partial(deployment_spec.build, self.manifest, Signal(), new_rollout_id())
-        self.cluster.apply(NAMESPACE, NAME, build)
+        rollout_id = new_rollout_id()
+        build = partial(deployment_spec.build, self.manifest, Signal(), rollout_id)
+        self.cluster.apply(NAMESPACE, NAME, rollout_id, build)
 
     def live(self) -> dict:
         """Return the Deployment."""

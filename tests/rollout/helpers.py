@@ -15,6 +15,7 @@ from tests.conftest import InProcess, deployment
 DIGEST = r"sha256:[0-9a-f]{64}"
 FIELDS = {"id", "deployment", "namespace", "revision", "image", "digest", "phase", "message", "replicas", "causes"}
 FIELDS |= {"changes", "changed_since", "rolled_back_to", "started_at", "finished_at", "history"}
+FIELDS |= {"by", "link", "locked"}
 # A manifest whose Deployment another client manages.
 NO_SPEC = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}}
 CONFIG_MAP = "auto-deployer-web"

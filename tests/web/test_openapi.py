@@ -229,6 +229,7 @@ def test_answers(client):
         ("POST", "/dockerhub/{token}", "/dockerhub/9f86d081884c7d659a2feaa0", hook),
         ("POST", "/dockerhub/{token}", "/dockerhub/9f86d081884c7d659a2feaa0", hook | {"callback_url": "https://x"}),
         ("POST", "/dockerhub/{token}", "/dockerhub/wrong", hook),
+        ("GET", "/", "/", None),
         ("GET", "/check", "/check", None),
         ("GET", "/healthz", "/healthz", None),
         ("GET", "/readyz", "/readyz", None),
