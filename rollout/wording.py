@@ -19,10 +19,10 @@ def as_text(rollout: Rollout) -> str:
     if rollout.changes:
         changes = "; ".join(each.replace("image: ", "image ", 1) for each in rollout.changes)
         lines.append(f"changed since revision {rollout.changed_since}, the last that worked: {changes}")
-    if rollout.rolled_back_to and rollout.ended:
-        lines.append(f"rolled back to revision {rollout.rolled_back_to}")
     if rollout.by or rollout.link:
         lines.append(_sent(rollout))
+    if rollout.rolled_back_to and rollout.ended:
+        lines.append(f"rolled back to revision {rollout.rolled_back_to}")
     if not rollout.ended:
         lines.append(f"id {rollout.id}")
     return "\n".join([*_head(rollout), *lines])

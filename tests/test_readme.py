@@ -189,7 +189,7 @@ def test_commands(tmp_path):
     app = create_app({"DEPLOYMENTS_DIR": str(tmp_path), "PASSWORDS_DIR": str(tmp_path)})
     fields = {name.strip("`") for name, _ in table("HTTP in short", "field")}
     commands = curls(TEXT)
-    assert len(commands) == 9
+    assert len(commands) == 11
     for method, path, given in commands:
         app.url_map.bind("").match(path, method)
         assert given.keys() <= fields

@@ -229,8 +229,57 @@ def test_a_token_opens_one_of_several_deployments(client, issuer):
     assert answer.status == 400
     assert answer.text.endswith("name one in the URL: /deployment/web\n")
     checked = client.get("/check", Authorization=f"Bearer {issuer.token()}")
-    assert checked.text == "ok: web: a deploy would work\n"
+    assert checked.text.startswith("ok: web: a deploy would work\n")
+    assert {line.split(": ")[1] for line in checked.text.splitlines()} == {"web"}
     assert client.get("/check/api", Authorization=f"Bearer {issuer.token()}").text == PLAIN
+
+
+# Who it is
+
+
+RUN = {"actor": "octocat", "sha": "1a2b3c4d5e6f7a8b9c0d", "run_id": "15"}
+
+
+def test_the_answer_says_who_runs_the_workflow_and_where(client, issuer, cluster):
+    answer = signal(client, issuer.token(**RUN), link="https://example.com/of-the-sender")
+    assert answer.status == 200
+    shown = client.get("/deployment/web", Authorization=f"Bearer {issuer.token()}", Accept="application/json").json()
+    host = issuer.url.partition("//")[2]
+    # The link is the run that the token proves, whatever the sender writes.
+    assert (shown["by"], shown["link"]) == (
+        "octocat, octocat/web@1a2b3c4",
+        f"https://{host}/octocat/web/actions/runs/15",
+    )
+
+
+@pytest.mark.parametrize(
+    ("issuer_url", "host"),
+    [
+        ("https://token.actions.githubusercontent.com", "github.com"),
+        ("https://token.actions.githubusercontent.com/acme", "github.com"),
+        # https://docs.github.com/en/enterprise-server@latest/actions/reference/security/oidc
+        ("https://github.acme.example/_services/token", "github.acme.example"),
+        # https://docs.github.com/en/enterprise-cloud@latest/admin/data-residency
+        ("https://token.actions.acme.ghe.com", "acme.ghe.com"),
+    ],
+)
+def test_the_run_is_where_the_issuer_is(issuer, issuer_url, host):
+    workflow = oidc.Workflow.model_validate(issuer.payload(iss=issuer_url, **RUN))
+    assert workflow.link == f"https://{host}/octocat/web/actions/runs/15"
+
+
+@pytest.mark.parametrize(
+    ("claims", "by", "has_link"),
+    [
+        ({"actor": None}, "octocat/web@1a2b3c4", True),
+        ({"sha": None}, "octocat, octocat/web", True),
+        ({"run_id": None}, "octocat, octocat/web@1a2b3c4", False),
+        ({"run_id": "../../evil"}, "octocat, octocat/web@1a2b3c4", False),
+    ],
+)
+def test_a_token_that_says_less_still_says_who(issuer, claims, by, has_link):
+    workflow = oidc.Workflow.model_validate(issuer.payload(**RUN | claims))
+    assert (workflow.by, workflow.link is not None) == (by, has_link)
 
 
 # Forgeries

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 
-from tests.conftest import role
-from tests.rollout.helpers import CONFIG_MAP
+from tests.conftest import deployment, role
+from tests.rollout.helpers import CONFIG_MAP, listed, wait_for_records
 from tests.service import PASSWORD
 
 
@@ -30,6 +30,9 @@ def without(verb, resource):
         ("list", "events"),
         ("get", "pods/log"),
         ("get", "configmaps"),
+        ("create", "configmaps"),
+        ("patch", "configmaps"),
+        ("create", "events"),
     ],
 )
 def test_a_missing_right_is_named(service, cluster, verb, resource):
@@ -45,3 +48,28 @@ def test_the_rights_of_the_role_suffice_and_the_check_leaves_nothing_behind(serv
         assert service.get("/check/web", Authorization=f"Bearer {PASSWORD}").status == 200
         assert cluster.get() is None
         assert cluster.get(CONFIG_MAP, "configmaps") is None
+        assert listed(cluster, "events") == []
+
+
+def test_a_check_beside_a_rollout_changes_nothing(service, cluster):
+    service.deploy()
+    wait_for_records(cluster, 1, told=True)
+    before = [cluster.get(), cluster.get(CONFIG_MAP, "configmaps")]
+    assert service.get("/check/web", Authorization=f"Bearer {PASSWORD}").status == 200
+    assert [cluster.get(), cluster.get(CONFIG_MAP, "configmaps")] == before
+    assert not [each for each in listed(cluster, "events") if "checks its rights" in each["message"]]
+
+
+def test_a_check_advises_and_does_not_fail(service):
+    manifest = deployment(image="acme/web:latest", minReadySeconds=0)
+    manifest["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = "IfNotPresent"
+    service.configure("web", manifest)
+    answer = service.get("/check/web", Authorization=f"Bearer {PASSWORD}")
+    first, *advice = answer.text.splitlines()
+    assert (answer.status, first) == (200, "ok: web: a deploy would work")
+    words = ("no readiness probe", "no resource requests", "imagePullPolicy IfNotPresent", "minReadySeconds is 0")
+    for line, expected in zip(advice, words, strict=True):
+        assert line.startswith("advice: web: ")
+        assert expected in line
+    (check,) = service.get("/check/web", Authorization=f"Bearer {PASSWORD}", Accept="application/json").json()["checks"]
+    assert [f"advice: web: {sentence}" for sentence in check["advice"]] == advice

@@ -5,10 +5,13 @@ call that is added to the product is interrupted here without a change of this t
 """
 
 import http.client
+import itertools
 import json
 import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
 
 import pytest
 
@@ -22,6 +25,7 @@ from tests.rollout.interruptions import (
     NEW_PROCESS,
     NO_CALL,
     REPLICA,
+    SIGNAL,
     TOGETHER,
     Run,
     World,
@@ -32,6 +36,7 @@ from tests.simulation import SimulatedCluster
 pytestmark = pytest.mark.simulated_only
 
 AT_ONCE = 12
+KEY = "Idempotency-Key"
 WAYS = (DIES_BEFORE, DIES_AFTER, LOST_ONCE, LOST_TWICE)
 HEIRS = (NEW_PROCESS, REPLICA, TOGETHER)
 READS = ("get", "list", "watch")
@@ -46,13 +51,39 @@ def world(tmp_path_factory):
     chat.close()
 
 
+class KeyedRun(Run):
+    """A rollout whose signal has a key. After a death the sender sends it again, whether it got an answer or not."""
+
+    def signal(self, process):
+        namespace = self.sandbox.namespace
+        with suppress(OSError, http.client.HTTPException):
+            headers = {"Accept": "application/json", KEY: f"7-1-{namespace}"}
+            answer = process.ask("POST", f"/deployment/{namespace}", {"pw": process.right, **SIGNAL}, headers)
+            return answer.json().get("id")
+        return None
+
+    def go_on(self, rollout_id):
+        self.first_id = rollout_id
+        super().go_on(None if self.dies else rollout_id)
+
+    def signal_again(self):
+        again = self.signal(self.survivor)
+        assert again is not None
+        assert again == (self.first_id or again)
+
+
 @pytest.fixture(scope="module")
-def calls(world):
-    """List the calls that two undisturbed runs have made both."""
-    runs = [Run(world).play() for _ in range(2)]
-    for run in runs:
-        check(run)
-    return sorted(runs[0].calls & runs[1].calls)
+def calls_of(world):
+    """Return a function that lists the calls that two undisturbed runs of a kind have made both."""
+
+    @cache
+    def recorded(kind):
+        runs = [kind(world).play() for _ in range(2)]
+        for run in runs:
+            check(run)
+        return sorted(runs[0].calls & runs[1].calls)
+
+    return recorded
 
 
 def check(run):
@@ -95,8 +126,9 @@ def check_answers(run):
         assert phases(answers[0]) == ["complete", "failed", "complete"]
 
 
-def test_the_recorded_run_has_every_kind_of_call(calls):
-    kinds = Counter((call.verb, call.resource) for call in calls)
+@pytest.mark.parametrize("kind", [Run, KeyedRun])
+def test_the_recorded_run_has_every_kind_of_call(calls_of, kind):
+    kinds = Counter((call.verb, call.resource) for call in calls_of(kind))
     assert kinds.keys() >= {
         (verb, kind) for verb in ("list", "watch") for kind in ("deployments", "replicasets", "pods")
     }
@@ -106,10 +138,14 @@ def test_the_recorded_run_has_every_kind_of_call(calls):
     assert min(kinds["create", "events"], kinds["patch", "configmaps"]) >= 4
 
 
-@pytest.mark.parametrize("how", WAYS)
-def test_at_every_point(world, calls, how):
+# The same code meets a lost answer, with a key and without one.
+@pytest.mark.parametrize(
+    ("kind", "how"), [*((Run, how) for how in WAYS), (KeyedRun, DIES_BEFORE), (KeyedRun, DIES_AFTER)]
+)
+def test_at_every_point(world, calls_of, kind, how):
     # Each call meets each heir.
-    runs = [Run(world, call, how, HEIRS[(WAYS.index(how) + number) % len(HEIRS)]) for number, call in enumerate(calls)]
+    heirs = itertools.islice(itertools.cycle(HEIRS), WAYS.index(how), None)
+    runs = [kind(world, call, how, heir) for call, heir in zip(calls_of(kind), heirs, strict=False)]
     broken = []
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for run, played in [(run, pool.submit(run.play)) for run in runs]:

@@ -6,7 +6,7 @@ import pytest
 
 from rollout.model import Phase, PodProblem, Replicas, Rollout
 from rollout.record import Record
-from rollout.wording import as_applied, as_line, as_markdown, as_message, as_text
+from rollout.wording import as_applied, as_line, as_lock, as_markdown, as_message, as_start, as_text
 
 STARTED = datetime(2026, 11, 22, 20, 15, 3, 123456, UTC)
 DIGEST = "sha256:" + "1" * 64
@@ -177,6 +177,50 @@ def test_as_message(of, title, text):
     assert as_message(record(of, "build 7 of main")) == (title, text)
 
 
+# Who
+
+
+SENT = {"by": "octocat, acme/web@1a2b3c4", "link": "https://github.com/acme/web/actions/runs/15"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        (SENT, "sent by octocat, acme/web@1a2b3c4 from https://github.com/acme/web/actions/runs/15"),
+        ({"by": "password web"}, "sent by password web"),
+        ({"link": "https://ci.example.com/7"}, "sent from https://ci.example.com/7"),
+    ],
+)
+def test_the_text_says_who_sent_the_signal(fields, line):
+    assert as_text(COMPLETE.replace(**fields)) == f"{as_text(COMPLETE)}\n{line}"
+    assert as_text(ROLLBACK.replace(**fields)).splitlines()[2:] == [line, "rolled back to revision 1"]
+    *before, last = as_text(PROGRESSING).splitlines()
+    assert as_text(PROGRESSING.replace(**fields)).splitlines() == [*before, line, last]
+
+
+def test_one_line_says_who_sent_the_signal_before_what_may_be_cut_off():
+    head, problem = CRASH_LINE.split(": web-1-x")
+    assert as_line(FAILED.replace(**SENT)) == f"{head} (sent by octocat, acme/web@1a2b3c4): web-1-x{problem}"
+    assert as_line(COMPLETE.replace(**SENT)) == f"{as_line(COMPLETE)} (sent by octocat, acme/web@1a2b3c4)"
+
+
+@pytest.mark.parametrize(("fields", "sent"), [({}, ""), (SENT, ", sent by octocat, acme/web@1a2b3c4")])
+def test_as_start(fields, sent):
+    assert as_start(record(STARTING.replace(**fields))) == f"deploy acme/web:2 (20261122T201502.123456Z){sent}"
+
+
+def test_a_message_says_who_sent_the_signal_and_where_the_run_is():
+    _, text = as_message(record(ROLLED_BACK.replace(**SENT)))
+    first, *_, last = text.splitlines()
+    assert "(sent by octocat, acme/web@1a2b3c4)" in first
+    assert last == SENT["link"]
+
+
+@pytest.mark.parametrize(("text", "line"), [("freeze", "locked: freeze"), ("", "locked"), (" a\n b ", "locked: a b")])
+def test_as_lock(text, line):
+    assert as_lock(text) == line
+
+
 # Markdown
 
 
@@ -273,6 +317,25 @@ def test_the_rollback_command_is_shown_if_there_is_a_target_and_no_rollback(of, 
     assert (COMMAND in as_markdown(of, known, COMMAND)) == is_shown
 
 
+@pytest.mark.parametrize(
+    ("fields", "row"),
+    [
+        (SENT, '<a href="https://github.com/acme/web/actions/runs/15">octocat, acme/web&#64;1a2b3c4</a>'),
+        ({"by": "password web"}, "password web"),
+        ({"link": "https://x/?a=[1](2)&b"}, f'<a href="{(url := "https://x/?a=&#91;1&#93;(2)&#38;b")}">{url}</a>'),
+    ],
+)
+def test_the_summary_links_who_sent_the_signal(fields, row):
+    before, after = MARKDOWN_COMPLETE.split("| took |")
+    markdown = as_markdown(COMPLETE.replace(**fields), history(BEFORE, COMPLETE), COMMAND)
+    assert markdown == f"{before}| sent by | {row} |\n| took |{after}"
+
+
+def test_the_summary_says_that_the_deployment_is_locked():
+    locked = as_markdown(STARTING, {}, COMMAND, "release <b>freeze</b>")
+    assert locked == f"{MARKDOWN_STARTING}\n**locked: release &#60;b&#62;freeze&#60;/b&#62;**\n"
+
+
 HOSTILE = "x|y <script>&\n## title\r\n\t[a](https://b) ![c](d) `e` *f* _g_ ~h~ @team $m$ \\ <!-- </pre> -->"
 ESCAPED = (
     "x&#124;y &#60;script&#62;&#38; ## title &#91;a&#93;(https://b) !&#91;c&#93;(d) &#96;e&#96; &#42;f&#42; "
@@ -285,7 +348,8 @@ IN_PRE = """x|y &lt;script&gt;&amp;
 
 def test_values_from_elsewhere_are_nothing_but_text_in_markdown():
     problem = PodProblem(reason="Error", message=HOSTILE, pod="web-1-x", logs=tuple(HOSTILE.splitlines()))
-    of = FAILED.replace(image=HOSTILE, message=HOSTILE, problems=(problem,), changes=(f"image: {HOSTILE} -> z",))
+    changes = (f"image: {HOSTILE} -> z",)
+    of = FAILED.replace(image=HOSTILE, message=HOSTILE, problems=(problem,), changes=changes, by=HOSTILE)
     before = BEFORE.replace(image=HOSTILE)
     known = {of.id: record(of, HOSTILE), before.id: record(before)}
     assert (
@@ -298,6 +362,7 @@ def test_values_from_elsewhere_are_nothing_but_text_in_markdown():
 | image | {ESCAPED} |
 | revision | 2 |
 | cause | {ESCAPED} |
+| sent by | {ESCAPED} |
 | took | 12 s |
 | replaced | revision 1, {ESCAPED}, {DIGEST} |
 | id | 20261122T201502.123456Z |

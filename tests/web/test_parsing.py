@@ -11,9 +11,12 @@ from errors import BadRequest, LengthRequired, Refusal, TooLarge
 from web.credentials import read_passwords
 from web.parsing import (
     MAX_BODY_BYTES,
+    DeployFields,
     RollbackFields,
+    fingerprint,
     read_fields,
     read_id_argument,
+    read_key,
     read_signal,
     read_wait_argument,
 )
@@ -242,3 +245,84 @@ def test_no_refusal_repeats_what_was_sent():
         with pytest.raises(Refusal) as refused:
             read_fields(request(body))
         assert "hunter2" not in str(refused.value)
+
+
+# Where the sender's run can be seen
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://github.com/acme/web/actions/runs/15",
+        "https://gitlab.example.com:8443/acme/web/-/jobs/7?a=b&c=%20#L1",
+        "https://[::1]/x",
+        "https://ci.example.com",
+        "https://ci.example.com/" + "x" * 489,
+    ],
+)
+@pytest.mark.parametrize("model", [DeployFields, RollbackFields])
+def test_a_link_is_an_https_url(link, model):
+    assert read_signal({"link": link}, model).link == link
+
+
+@pytest.mark.parametrize(
+    ("link", "words"),
+    [
+        ("", "begins with https://"),
+        ("http://ci.example.com/7", "begins with https://"),
+        ("javascript:alert(1)", "begins with https://"),
+        ("HTTPS://ci.example.com", "begins with https://"),
+        ("https://", "begins with https://"),
+        ("https:///x", "begins with https://"),
+        ("https://github.com@evil.example/", "begins with https://"),
+        (" https://ci.example.com", "begins with https://"),
+        ("https://ci.example.com/a b", "begins with https://"),
+        ("https://ci.example.com/a\tb", "begins with https://"),
+        ("https://ci.example.com/\n", "begins with https://"),
+        ("https://ci.example.com/\x00", "begins with https://"),
+        ("https://ci.example.com/\u202e", "begins with https://"),
+        ('https://ci.example.com/"><script>', "begins with https://"),
+        ("https://ci.example.com/" + "x" * 490, "link has 513 characters; at most 512 are allowed"),
+        (None, "link must be text"),
+        (7, "link must be text"),
+        (["https://ci.example.com"], "link must be text"),
+    ],
+)
+def test_what_is_no_link_is_refused(link, words):
+    with pytest.raises(BadRequest, match=words):
+        read_signal({"link": link})
+
+
+# A signal that may be sent again
+
+
+@pytest.mark.parametrize("key", ["x", "7f9c24e8-3b12-4fef-91e0-8a1f3a1d9c55", '"quoted, with: spaces" ~', "x" * 128])
+def test_a_key_is_any_printable_text(key):
+    assert read_key(request(Idempotency_Key=key)) == key
+
+
+def test_a_signal_needs_no_key():
+    assert read_key(request()) is None
+
+
+@pytest.mark.parametrize("key", ["", "x" * 129, "a\tb", "a\x00b", "a\x7fb", "k\xe9y", "a\x0bb"])
+def test_what_is_no_key_is_refused(key):
+    asked = request()
+    asked.environ["HTTP_IDEMPOTENCY_KEY"] = key
+    with pytest.raises(BadRequest, match="1 to 128 printable ASCII characters"):
+        read_key(asked)
+
+
+def test_what_a_signal_asks_for_makes_its_fingerprint():
+    same = [
+        fingerprint(fields, DeployFields)
+        for fields in (
+            {"pw": "a", "image": "acme/web:1", "wait": 5},
+            {"wait": 5, "image": "acme/web:1", "pw": "b"},
+            {"image": "acme/web:1", "wait": 5, "sent_at": "later"},
+        )
+    ]
+    assert len(set(same)) == 1
+    others = [{}, {"image": "acme/web:1"}, {"image": "acme/web:2", "wait": 5}, {"image": "acme/web:1", "wait": True}]
+    assert len({*same, *(fingerprint(fields, DeployFields) for fields in others)}) == 5
+    assert fingerprint({}, DeployFields) != fingerprint({}, RollbackFields)

@@ -179,6 +179,19 @@ def test_when_one_deployment_is_refused_the_others_are_deployed(client, cluster,
     assert cluster.get("worker")
 
 
+# Who pushed
+
+
+@pytest.mark.parametrize(("pusher", "by"), [("octocat", "octocat on Docker Hub"), (None, None)])
+def test_a_push_says_who_pushed(client, cluster, pusher, by):
+    client.configure("web", deployment(image="acme/web:latest"))
+    assert push(client, payload() | {"push_data": {"tag": "latest", "pusher": pusher}}).status == 200
+    shown = client.show().json()
+    assert (shown["by"], shown["link"]) == (by, None)
+    wait_for(lambda: client.show(wait=20).json()["history"])
+    assert client.show().json()["history"][0]["by"] == by
+
+
 # One rollout
 
 
