@@ -24,7 +24,7 @@ def name_of(module):
 
 
 MAX_LINES = {name_of(module): ([module], 250) for module in MODULES}
-MAX_LINES |= {name: ([name], most) for name, most in (("README.md", 219), (".github/actions/deploy/deploy.sh", 199))}
+MAX_LINES |= {name: ([name], most) for name, most in (("README.md", 223), (".github/actions/deploy/deploy.sh", 199))}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=name_of)
