@@ -159,6 +159,8 @@ class Deployer:
 
     def locked(self, manifest: Manifest) -> str | None:
         """Return why the live Deployment is locked; None where it isn't, or where the API server doesn't say."""
+        if follower := self._monitor.watching(manifest):
+            return follower.locked
         with suppress(Refusal):
             return lock_of(self._cluster.read_deployment(manifest.namespace, manifest.name))
         return None
@@ -203,7 +205,7 @@ class Deployer:
         def build(live: dict | None) -> V1Deployment | dict:
             if signal.key:
                 recorded = self._monitor.recorded(manifest)
-                self._monitor.refuse_duplicate(manifest, signal, live, recorded, besides=rollout_id)
+                self._monitor.refuse_duplicate(manifest, signal, live, recorded)
             if (lock := lock_of(live)) is not None and not even_locked:
                 raise _locked(manifest, lock)
             return deployment_spec.build(manifest, signal, rollout_id, live, settle_seconds)

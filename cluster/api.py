@@ -46,7 +46,7 @@ class Cluster:
     ) -> dict:
         """Read the Deployment, then create or patch it with what `build` makes of it; return the API server's answer.
 
-        What `build` makes has the rollout id. So where an answer got lost, the live Deployment says whether it arrived.
+        What `build` makes has the rollout id: where an answer got lost, the live Deployment says whether it arrived.
 
         `build` gets the live Deployment, or None, and gets it again when another client has changed it in between: the
         API server refuses a patch of anything but what was read. Raises Conflict when the Deployment is paused, since
@@ -58,6 +58,8 @@ class Cluster:
         with self._turn(namespace, name):
             while True:
                 live = self.read_deployment(namespace, name)
+                if _has_id(live, rollout_id):
+                    return live
                 body = build(live)
                 if live and live["spec"].get("paused"):
                     raise Conflict(
@@ -72,7 +74,7 @@ class Cluster:
                     return self._call("PATCH", _path("deployments", namespace, name), options, body)
                 except (Unreachable, TooSlow):
                     live = self.read_deployment(namespace, name)
-                    if live is None or rollout_id_of(live["spec"]["template"]) != rollout_id:
+                    if not _has_id(live, rollout_id):
                         raise
                     return live
                 except (Conflict, NotFound) as error:
@@ -155,6 +157,10 @@ class Cluster:
         with suppress(NotFound):
             return self._call("GET", _path(kind, namespace, name))
         return None
+
+
+def _has_id(live: dict | None, rollout_id: str) -> bool:
+    return live is not None and rollout_id_of(live["spec"]["template"]) == rollout_id
 
 
 def _options(dry_run: bool) -> dict[str, str]:

@@ -18,11 +18,10 @@ class Duplicate(Exception):
         self.rollout_id = rollout_id
 
 
-def refuse_duplicate(signal: Signal, live: dict | None, records: Iterable[Record], besides: str = "") -> None:
+def refuse_duplicate(signal: Signal, live: dict | None, records: Iterable[Record]) -> None:
     """Raise Duplicate where a signal with the same key has started a rollout, and KeyReused where its body differs.
 
-    `live` is asked as well as `records`: it knows what no process has recorded yet. `besides` is the rollout id of this
-    signal itself, which may have arrived though its answer was lost.
+    `live` is asked as well as `records`: it knows what no process has recorded yet.
     """
     if signal.key is None or signal.dry_run:
         return
@@ -30,7 +29,7 @@ def refuse_duplicate(signal: Signal, live: dict | None, records: Iterable[Record
     started = {record.rollout.id: (record.key, record.fingerprint) for record in records}
     started |= {noted["id"]: (noted.get("key"), noted.get("fingerprint"))} if noted else {}
     for rollout_id, (key, fingerprint) in started.items():
-        if key != signal.key or rollout_id == besides or _is_over(signal, rollout_id):
+        if key != signal.key or _is_over(signal, rollout_id):
             continue
         if fingerprint != signal.fingerprint:
             raise KeyReused(

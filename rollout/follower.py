@@ -48,6 +48,7 @@ class Follower:
         # recorder sets all three.
         self.record_start_at, self.is_announced, self.is_recorded = time.monotonic() + RECORD_START_SECONDS, False, True
         self.uid, self._generation = live["metadata"]["uid"], live["metadata"]["generation"]
+        # Why the Deployment is locked; the watch sees it too.
         self.locked = lock_of(live)
         self._cluster, self._settle_seconds, self._changed = cluster, settle_seconds, threading.Condition()
         self._events: list[dict] = []
@@ -103,6 +104,7 @@ class Follower:
         """
         while True:
             snapshot, record = self._look(view, until, meanwhile), self.record
+            self.locked = lock_of(snapshot.deployment)
             verdict = judge(
                 record.template,
                 snapshot,

@@ -4,9 +4,9 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
 
+from manifest.files import Manifest
 from rollout.follower import Follower
 from rollout.model import Rollout
-from rollout.record import Record
 
 # Ended rollouts that are remembered: answers need them where nothing can be recorded.
 MAX_REMEMBERED = 200
@@ -30,10 +30,10 @@ class Followers:
         """Return the follower of a rollout."""
         return self._at_work.get(key)
 
-    def records(self, namespace: str, deployment: str) -> dict[str, Record]:
-        """Return the records of the followed rollouts of a Deployment, by rollout id; they may not be written yet."""
+    def of(self, manifest: Manifest) -> list[Follower]:
+        """Return the followers of the rollouts of one Deployment, the newest last."""
         with self._lock:
-            return {key[2]: each.record for key, each in self._at_work.items() if key[:2] == (namespace, deployment)}
+            return [each for key, each in self._at_work.items() if key[:2] == (manifest.namespace, manifest.name)]
 
     def ended(self, key: Key) -> Rollout | None:
         """Return a rollout that has ended lately."""

@@ -71,8 +71,7 @@ class Monitor:
             self.refuse_duplicate(manifest, signal, snapshot.deployment, records)
             target = rollback.choose_target(records, snapshot, signal.revision)
             try:
-                over = snapshot.deployment["spec"]["template"]
-                live = rollback.send(self._cluster, manifest, target, signal, over)
+                live = rollback.send(self._cluster, manifest, target, signal, snapshot.deployment["spec"]["template"])
             except rollback.SomethingNewer:
                 continue  # Another client has changed it meanwhile: choose again, from what is there now.
             if signal.dry_run:
@@ -81,12 +80,10 @@ class Monitor:
             return self.start(manifest, live, new_record(live))
         raise Unreachable(f"deployment {manifest.name} is being changed all the time; try again", reason="Conflict")
 
-    def refuse_duplicate(
-        self, manifest: Manifest, signal: Signal, live: dict | None, records: Records, besides: str = ""
-    ) -> None:
-        """Raise Duplicate or KeyReused for a signal whose key has started a rollout, besides the one with this id."""
-        known = records | self._followers.records(manifest.namespace, manifest.name)
-        refuse_duplicate(signal, live, known.values(), besides)
+    def refuse_duplicate(self, manifest: Manifest, signal: Signal, live: dict | None, records: Records) -> None:
+        """Raise Duplicate or KeyReused for a signal whose key has started a rollout."""
+        known = records | {each.record.rollout.id: each.record for each in self._followers.of(manifest)}
+        refuse_duplicate(signal, live, known.values())
 
     def show(self, manifest: Manifest, rollout_id: str | None, seconds: float) -> tuple[Rollout, Records]:
         """Return a rollout, without an id the newest, when it has ended or after so many seconds; and what is recorded.
@@ -116,6 +113,10 @@ class Monitor:
             if rollout_id in (None, foreign.id):
                 return foreign, records
         raise NotFound(f"no rollout {rollout_id} of {manifest.name} is known")
+
+    def watching(self, manifest: Manifest) -> Follower | None:
+        """Return the follower that watches the newest rollout at this moment."""
+        return next((each for each in reversed(self._followers.of(manifest)) if not each.record.rollout.ended), None)
 
     def known(self, manifest: Manifest) -> Records:
         """Return what is known of the records without a call; it may be nothing."""

@@ -118,16 +118,14 @@ def _is_rolled_back(record: Record) -> bool:
 def send(cluster: Cluster, manifest: Manifest, target: Target, signal: Signal, over: dict) -> dict:
     """Send a rollback; return the Deployment as the API server answered it.
 
-    Raises SomethingNewer when the live template is neither `over` nor this rollback, and a Refusal.
+    Raises SomethingNewer when the live template isn't `over`, and a Refusal.
     """
     what = f"rollback to revision {target.revision}" + ("" if target.verified else " (unverified)")
     cause, rollout_id = f"{what}: {signal.cause}" if signal.cause else what, new_rollout_id()
     noted = dataclasses.replace(signal, cause=cause)
 
     def build(live: dict | None) -> dict:
-        template = live and live["spec"]["template"]
-        # This rollback is there already where the API server took it and its answer was lost.
-        if template and template != over and rollout_id_of(template) != rollout_id:
+        if live and live["spec"]["template"] != over:
             raise SomethingNewer(live)
         return deployment_spec.build_rollback(
             manifest, target.template, target.digests, target.revision, rollout_id, noted, live

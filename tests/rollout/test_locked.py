@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.rollout.helpers import image_of, wait_for_records
-from tests.service import PASSWORD
+from tests.rollout.helpers import image_of, limit_pods, wait_for_records
+from tests.service import PASSWORD, wait_for
 
 FREEZE = "release freeze until Monday"
 
@@ -63,6 +63,17 @@ def test_every_answer_shows_the_lock(service, cluster, text, line):
     lock(cluster, None)
     assert service.show().json()["locked"] is None
     assert "locked" not in service.show(accept="text/plain").text
+
+
+def test_while_a_rollout_is_watched_the_watch_tells_of_the_lock(service, cluster):
+    service.deploy()
+    limit_pods(cluster, 1)
+    service.deploy(image="acme/web:2", wait=False)
+    lock(cluster)
+    wait_for(lambda: service.show(wait=0.1).json()["locked"] == FREEZE)
+    assert service.show().status == 202
+    limit_pods(cluster, None)
+    assert service.show(wait=20).json()["locked"] == FREEZE
 
 
 @pytest.mark.parametrize(("text", "line"), [(FREEZE, f"locked: web: {FREEZE}"), ("", "locked: web")])

@@ -8,6 +8,7 @@ from tests.conftest import deployment
 from tests.rollout.helpers import CONFIG_MAP, DIGEST, FIELDS, Gate, id_of, listed, phases, revision_of
 
 HISTORY_FIELDS = {"id", "revision", "image", "digest", "cause", "phase", "started_at", "finished_at"}
+HISTORY_FIELDS |= {"by", "link", "rolled_back_to"}
 
 
 def seconds(text):
