@@ -1,5 +1,6 @@
 """How an answer looks, as Accept prefers: text, JSON, Markdown or HTML; what an error becomes; the log lines."""
 
+import gzip
 import logging
 import re
 import secrets
@@ -26,6 +27,7 @@ blueprint = Blueprint("answers", __name__)
 STATUS_OF = {Phase.COMPLETE: 200, Phase.PROGRESSING: 202, Phase.SUPERSEDED: 409, Phase.PAUSED: 409, Phase.FAILED: 424}
 RETRY_AFTER_SECONDS = 5
 PAGE_RETRY_AFTER_SECONDS = 10
+GZIP_LEVEL = 4
 HTML, KINDS = "text/html", ("text/plain", "application/json", "text/markdown")
 SAFE_METHODS = ("GET", "HEAD")
 # The endpoints that have a page.
@@ -54,11 +56,19 @@ def answer(
     response = renderers[_preferred(list(renderers))]()
     response.status_code = status
     response.headers["Vary"] = "Accept"
-    return response.make_conditional(request) if response.mimetype == HTML else response
+    if response.mimetype == HTML:
+        response.headers["Vary"] = "Accept, Accept-Encoding"
+        response.make_conditional(request)
+    return response
 
 
 def _html(shown: Page) -> Response:
-    response = Response(shown.render(), mimetype=HTML)
+    # The bars of many deployments are much alike.
+    is_packed = request.accept_encodings["gzip"] > 0
+    body = shown.render().encode()
+    response = Response(gzip.compress(body, GZIP_LEVEL) if is_packed else body, mimetype=HTML)
+    if is_packed:
+        response.headers["Content-Encoding"] = "gzip"
     response.set_etag(shown.tag)
     return response
 

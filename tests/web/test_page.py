@@ -1,5 +1,6 @@
 """GET / and the pages, as far as no browser is needed: the data, the statuses, the headers, the waiting."""
 
+import gzip
 import re
 import threading
 import time
@@ -168,6 +169,18 @@ def test_the_page_is_small_and_asks_no_other_host(service):
             size += len(answer.text.encode())
         assert size < MAX_PAGE_BYTES
         assert "http" not in re.sub(r'http-equiv="refresh"', "", page.text)
+
+
+def test_a_page_is_packed_where_the_browser_can_unpack_it(client):
+    headers = {"Accept": BROWSER, "Authorization": basic(PASSWORD)}
+    plain = client.app.test_client().get("/", headers=headers)
+    packed = client.app.test_client().get("/", headers=headers | {"Accept-Encoding": "gzip, br"})
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert "Content-Encoding" not in plain.headers
+    title = b"<title>1 deployment "
+    assert title in plain.data
+    assert title in gzip.decompress(packed.data)
+    assert packed.headers["Vary"] == "Accept, Accept-Encoding"
 
 
 def test_whatever_comes_from_outside_is_text(service, cluster):
