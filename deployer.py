@@ -122,8 +122,8 @@ class Deployer:
     def show(self, name: str, rollout_id: str | None, seconds: float) -> Report:
         """Report a rollout, without an id the newest, when it has ended or after so many seconds. Raises a Refusal."""
         manifest = self.load(name)
-        rollout, history = self._monitor.show(manifest, rollout_id, seconds)
-        return Report(rollout, history, self.locked(manifest))
+        rollout, history, live = self._monitor.show(manifest, rollout_id, seconds)
+        return Report(rollout, history, lock_of(live) if live else self.locked(manifest))
 
     def overview(self, names: list[str]) -> list[Standing]:
         """Report how these deployments stand. Raises a Refusal where the API server can't be asked."""

@@ -85,33 +85,33 @@ class Monitor:
         known = records | {each.record.rollout.id: each.record for each in self._followers.of(manifest)}
         refuse_duplicate(signal, live, known.values())
 
-    def show(self, manifest: Manifest, rollout_id: str | None, seconds: float) -> tuple[Rollout, Records]:
+    def show(self, manifest: Manifest, rollout_id: str | None, seconds: float) -> tuple[Rollout, Records, dict | None]:
         """Return a rollout, without an id the newest, when it has ended or after so many seconds; and what is recorded.
 
-        Raises NotFound.
+        Return also the live Deployment, where it was read for that. Raises NotFound.
         """
         key = (manifest.namespace, manifest.name, rollout_id)
         if follower := self._followers.get(key):
-            return follower.wait(seconds), self.recorded(manifest)
+            return follower.wait(seconds), self.recorded(manifest), None
         if ended := self._followers.ended(key):
-            return ended, self.recorded(manifest)
+            return ended, self.recorded(manifest), None
         records = self._ledger.read(manifest.namespace, manifest.name)
         asked = records.get(rollout_id)
         if asked and asked.rollout.ended and not any(record.is_unfinished for record in records.values()):
-            return asked.rollout, records
+            return asked.rollout, records, None
         live = rollback.read_live(self._cluster, manifest)
         found = self._take_up(manifest, live, records)
         self._finish_others(manifest, live, records, older_than=MAX_NOTIFYING_SECONDS)
         if found and rollout_id in (None, found.record.rollout.id):
-            return self._finishing.get(found.key, found).wait(seconds), self.recorded(manifest)
+            return self._finishing.get(found.key, found).wait(seconds), self.recorded(manifest), None
         if asked:
-            return self._recorder.record_superseded(manifest, live, rollout_id), self.recorded(manifest)
+            return self._recorder.record_superseded(manifest, live, rollout_id), self.recorded(manifest), live
         if found is None:
             follower = self._follower(manifest, live, record_of_foreign(live))
             follower.something_works = any(each.worked for each in records.values())
             foreign = watch_foreign(self._watches, follower, seconds)
             if rollout_id in (None, foreign.id):
-                return foreign, records
+                return foreign, records, live
         raise NotFound(f"no rollout {rollout_id} of {manifest.name} is known")
 
     def watching(self, manifest: Manifest) -> Follower | None:

@@ -144,7 +144,9 @@ def ended_as_recorded(records: Records, ended: Record) -> Record:
     known = records.get(ended.rollout.id)
     if known is None or known.rollout.ended:
         return known or ended
-    return known.updated(ended.replace(rollout=known.rollout.updated(ended.rollout)))
+    # Only one of two versions of this service may know who sent the signal.
+    sent = {"by": ended.rollout.by or known.rollout.by, "link": ended.rollout.link or known.rollout.link}
+    return known.updated(ended.replace(rollout=known.rollout.updated(ended.rollout.replace(**sent))))
 
 
 def rolled_back(record: Record, revision: int | None) -> Record:

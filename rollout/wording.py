@@ -19,8 +19,8 @@ def as_text(rollout: Rollout) -> str:
     if rollout.changes:
         changes = "; ".join(each.replace("image: ", "image ", 1) for each in rollout.changes)
         lines.append(f"changed since revision {rollout.changed_since}, the last that worked: {changes}")
-    if rollout.by or rollout.link:
-        lines.append(_sent(rollout))
+    if rollout.link:
+        lines.append(f"sent by {rollout.by} from {rollout.link}" if rollout.by else f"sent from {rollout.link}")
     if rollout.rolled_back_to and rollout.ended:
         lines.append(f"rolled back to revision {rollout.rolled_back_to}")
     if not rollout.ended:
@@ -126,11 +126,6 @@ def _head(rollout: Rollout) -> list[str]:
         # The message of a failure says what the rollout does or did: `does not start`.
         return [f"{rollout.phase}: {which} {rollout.message}"]
     return [f"{rollout.phase}: {which}: {rollout.message}"]
-
-
-def _sent(rollout: Rollout) -> str:
-    by, link = rollout.by and f"by {rollout.by}", rollout.link and f"from {rollout.link}"
-    return " ".join(filter(None, ("sent", by, link)))
 
 
 def _problem(problem: PodProblem) -> str:

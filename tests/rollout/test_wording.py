@@ -187,7 +187,6 @@ SENT = {"by": "octocat, acme/web@1a2b3c4", "link": "https://github.com/acme/web/
     ("fields", "line"),
     [
         (SENT, "sent by octocat, acme/web@1a2b3c4 from https://github.com/acme/web/actions/runs/15"),
-        ({"by": "password web"}, "sent by password web"),
         ({"link": "https://ci.example.com/7"}, "sent from https://ci.example.com/7"),
     ],
 )
