@@ -19,7 +19,9 @@ STORIES = {
     "mail": ["12", "13"],
 }
 CAUSES = {"2.1.0-crash": "Read the database's address from the environment", "4.2.1": "Fix the rounding of prices"}
-SIZES = {"1280": {"width": 1280, "height": 800}, "390": {"width": 390, "height": 844}}
+# The name and path of each picture's page, and how high a wide window it needs.
+VIEWS = (("overview", "/", 800), ("rollout", "/deployment/web", 1120))
+PHONE_PIXELS = 844
 
 
 def main() -> str | None:
@@ -36,8 +38,9 @@ def main() -> str | None:
         environ = {"KUBECONFIG": str(Path(folder) / "kubeconfig"), "SETTLE_SECONDS": "1"}
         with ConfiguredService(Path(folder), **environ) as service, running_browser() as browser:
             play(service, shop)
-            for name, path in (("overview", "/"), ("rollout", "/deployment/web")):
-                for width, size in SIZES.items():
+            for name, path, high in VIEWS:
+                for width, height in ((1280, high), (390, PHONE_PIXELS)):
+                    size = {"width": width, "height": height}
                     for scheme in ("light", "dark"):
                         page = open_page(browser, service.url, viewport=size, color_scheme=scheme)
                         page.goto(path)
