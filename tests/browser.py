@@ -34,5 +34,5 @@ def open_page(browser: Browser, url: str, **options: object) -> Page:
     """Open a page of a service as a user who knows the password."""
     credentials = {"username": USER, "password": PASSWORD}
     page = browser.new_context(base_url=url, http_credentials=credentials, **options).new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(30_000)
     return page
