@@ -12,7 +12,7 @@ PORT ?= 8080
 MINUTES ?= 10
 SEED ?=
 
-.PHONY: run test bench soak requirements clean
+.PHONY: run test bench soak screenshots requirements clean
 
 run: $(VENV)/.runs
 	python -m tests.run --port '$(PORT)' $(cluster)
@@ -30,6 +30,10 @@ bench: $(VENV)/.runs
 
 soak: $(VENV)/.runs
 	python -m tests.soak --minutes '$(MINUTES)' $(if $(SEED),--seed '$(SEED)')
+
+# Needs a Chromium; writes docs/images/.
+screenshots: $(VENV)/.tests
+	python -m tests.screenshots
 
 # Run it after a change of an .in file; it needs uv (`pip install uv`). It changes only the versions that the .in files
 # ask to change. To take the newest version of every other package, delete the .txt files first. uv writes the command

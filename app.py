@@ -17,8 +17,8 @@ from rollout.metrics import Metrics
 from rollout.monitor import Monitor
 from settings import Settings
 from version import KUBERNETES_CLIENT, PYTHON, VERSION
-from web import answers, probes, routes, webhooks
-from web.parts import EXTENSION, Calling, Parts, Waiting
+from web import answers, origins, page, probes, routes, webhooks
+from web.parts import EXTENSION, MAX_WAITING_PAGES, Calling, Parts, Waiting
 from web.receiving import Receiver
 
 log = logging.getLogger(__name__)
@@ -51,9 +51,11 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     app.url_map.merge_slashes = False
     app.url_map.converters["name"] = routes.NameConverter
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
-    app.extensions[EXTENSION] = Parts(deployer, access, metrics, Waiting(), Calling())
-    for module in (answers, routes, webhooks, probes):
+    waiting = Waiting(), Waiting(MAX_WAITING_PAGES)
+    app.extensions[EXTENSION] = Parts(deployer, access, metrics, *waiting, Calling(), settings.public_url)
+    for module in (answers, page, routes, webhooks, probes):
         app.register_blueprint(module.blueprint)
     app.before_request(Receiver().receive)  # After the blueprints: the answer of a refusal needs what they prepare.
+    app.before_request(origins.refuse_other_sites)
     threading.Thread(target=monitor.resume, args=(deployer.loadable,), name="resume", daemon=True).start()
     return app

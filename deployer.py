@@ -1,6 +1,7 @@
 """What a signal does. This is the one door from the HTTP side to the cluster and to the rollouts in it."""
 
 import logging
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
@@ -20,12 +21,16 @@ from rollout.follower import Follower
 from rollout.model import Phase, Rollout
 from rollout.monitor import Monitor
 from rollout.notify import unusable_lines
+from rollout.overview import Glance
 from rollout.record import Record, Records, new_record
 from rollout.rights import check_rights
 from rollout.wording import as_lock
 from settings import Settings
 
 log = logging.getLogger(__name__)
+
+# For a page that waits: another replica, or kubectl, may have changed something.
+LOOK_AGAIN_SECONDS = 5
 
 
 class Report(NamedTuple):
@@ -34,6 +39,25 @@ class Report(NamedTuple):
     rollout: Rollout
     history: Records
     locked: str | None = None
+
+
+class Standing(NamedTuple):
+    """Hold how a configured deployment stands: `phase` is also `absent`, `invalid` or `unknown`, without a rollout."""
+
+    name: str
+    namespace: str | None
+    deployment: str
+    phase: str
+    message: str
+    glance: Glance = Glance()
+
+    def as_json(self) -> dict:
+        """Return the form that answers have; null is what isn't known."""
+        if rollout := self.glance.rollout:
+            return rollout.as_json() | {"locked": self.glance.locked}
+        nothing = {field.alias or name: None for name, field in Rollout.model_fields.items()}
+        known = {"deployment": self.deployment, "namespace": self.namespace, "causes": [], "changes": []}
+        return nothing | known | {"phase": self.phase, "message": self.message, "locked": None}
 
 
 class Check(NamedTuple):
@@ -100,6 +124,38 @@ class Deployer:
         manifest = self.load(name)
         rollout, history, live = self._monitor.show(manifest, rollout_id, seconds)
         return Report(rollout, history, lock_of(live) if live else self.locked(manifest))
+
+    def overview(self, names: list[str]) -> list[Standing]:
+        """Report how these deployments stand. Raises a Refusal where the API server can't be asked."""
+        standings, manifests = {}, {}
+        for name in names:
+            try:
+                manifests[name] = self.load(name)
+            except Invalid as error:
+                standings[name] = Standing(name, None, name, "invalid", str(error))
+        for (name, manifest), glance in zip(
+            manifests.items(), self._monitor.overview.glances([*manifests.values()]), strict=True
+        ):
+            phase, message = "absent", "it isn't in the cluster yet; the first signal creates it"
+            if glance.problem:
+                phase, message = "unknown", glance.problem
+            elif glance.rollout:
+                phase, message = glance.rollout.phase, glance.rollout.message
+            standings[name] = Standing(name, manifest.namespace, manifest.name, phase, message, glance)
+        return [standings[name] for name in names]
+
+    def await_change(self, standings: list[Standing], until: float) -> None:
+        """Wait until deployments stand otherwise than this, or until that time of time.monotonic().
+
+        A change that this process sees is noticed at once, and what another client changes within a few seconds.
+        """
+        names = [each.name for each in standings]
+        places = [(each.namespace, each.deployment) for each in standings if each.namespace]
+        while True:
+            seen, left = self._monitor.overview.changes(places), until - time.monotonic()
+            if left <= 0 or self.overview(names) != standings:
+                return
+            self._monitor.overview.wait_for_change(places, seen, min(left, LOOK_AGAIN_SECONDS))
 
     def locked(self, manifest: Manifest) -> str | None:
         """Return why the live Deployment is locked; None where it isn't, or where the API server doesn't say."""

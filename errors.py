@@ -41,6 +41,13 @@ class NotDockerHub(Refusal):  # The webhook names a callback URL that isn't at D
     status, reason = 403, "NotDockerHub"
 
 
+class CrossSite(Refusal):  # A page of another web site made a browser send the request.
+    status, reason = 403, "CrossSite"
+
+    def __init__(self) -> None:
+        super().__init__("another web site sent this request; only this service's own page may, and programs")
+
+
 class OtherImage(Refusal):  # No container of the deployment runs an image of this repository.
     status, reason = 403, "ImageNotAllowed"
 

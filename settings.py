@@ -29,11 +29,18 @@ def _whole_number(maximum: int) -> BeforeValidator:
 
 # Plain HTTP only within one machine: an attacker who can change the keys on their way can forge any token.
 _ISSUER = r"https://[^\s/?#]+[^\s?#]*|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/[^\s?#]*)?"
+_PUBLIC_URL = r"(https://[^\s/?#()<>\"]+|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?)(/[^\s?#()<>\"]*)?"
 _Issuer = Annotated[str, _matching(_ISSUER, "{!r} is no issuer; write its URL, which begins with https://")]
 _Directory = Annotated[Path, _matching("(?s).+", "is empty; leave it out for the default, or name a directory")]
 _TrueOrFalse = Annotated[bool, _matching("(?i)true|false", "{!r} is neither true nor false")]
 # An empty variable means the same as none, as it does to kubectl for KUBECONFIG.
 _empty_is_none = BeforeValidator(lambda value: value or None)
+
+
+def _public_url(value: str) -> str | None:
+    if value and not re.fullmatch(_PUBLIC_URL, value):
+        raise ValueError(f"{value!r} is no address of this service; write its URL, which begins with https://")
+    return value.rstrip("/") or None
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,8 @@ class Settings:
     notify_urls_file: Annotated[Path | None, _empty_is_none] = None
     oidc_audience: Annotated[str | None, _empty_is_none] = None
     oidc_issuer: _Issuer = "https://token.actions.githubusercontent.com"
+    # Where the Ingress serves this, without a slash at the end.
+    public_url: Annotated[str | None, BeforeValidator(_public_url)] = None
     kubeconfig: Annotated[str | None, _empty_is_none] = None
 
     @classmethod

@@ -44,7 +44,7 @@ class Aftermath:
 
     def __init__(self, cluster: Cluster, ledger: Ledger, notifier: Notifier, metrics: Metrics, settings: Settings):
         self._cluster, self._ledger, self._notifier = cluster, ledger, notifier
-        self._metrics, self._settings, self.recorder = metrics, settings, Recorder(cluster, ledger)
+        self._metrics, self._settings, self.recorder = metrics, settings, Recorder(cluster, ledger, settings.public_url)
 
     def record_verdict(self, follower: Follower, verdict: Verdict, snapshot: Snapshot) -> tuple[bool, Target | None]:
         """Record a verdict with its diagnosis; return whether this process did, and where to roll back to, if at all.
@@ -121,7 +121,8 @@ class Aftermath:
         if record.notified:
             return
         name, failed = follower.manifest.stem, record.rollout.phase is Phase.FAILED
-        if self._notifier.send(*as_message(record), name, failed, may_go_on=lambda: self._keep_claim(follower)):
+        message = as_message(record, self.recorder.page_of(follower))
+        if self._notifier.send(*message, name, failed, may_go_on=lambda: self._keep_claim(follower)):
             follower.publish(follower.record.replace(notified=True))
             self.recorder.write(follower, lambda records: ended_as_recorded(records, record).replace(notified=True))
 

@@ -43,6 +43,8 @@ class Follower:
         self._view: View | None = None
         # Whether an earlier rollout of the Deployment worked; what the record says, for who follows to set.
         self.something_works = False
+        # Called after each change that requests may see.
+        self.on_change: Callable[[Follower], None] = lambda follower: None
         # When to record its start, by time.monotonic(); whether an Event tells it; whether its end is recorded. The
         # recorder sets all three.
         self.record_start_at, self.is_announced, self.is_recorded = time.monotonic() + RECORD_START_SECONDS, False, True
@@ -77,8 +79,10 @@ class Follower:
     def publish(self, record: Record) -> None:
         """Show a new state of the rollout to the requests that wait for it."""
         with self._changed:
-            self.record = record
+            is_news, self.record = record != self.record, record
             self._changed.notify_all()
+        if is_news:
+            self.on_change(self)
 
     def supersede(self, newer: "Follower") -> None:
         """Learn that a newer rollout has replaced this one, if it has: generations say so, rollout ids don't."""

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from cluster.api import MAX_ATTEMPTS, Cluster
-from cluster.backoff import Backoff
 from cluster.snapshot import revision_of
 from cluster.watch import Watches
 from deployment_spec import Signal
@@ -19,20 +18,20 @@ from rollout.aftermath import MAX_NOTIFYING_SECONDS, Aftermath
 from rollout.duplicates import refuse_duplicate
 from rollout.follower import Follower
 from rollout.followers import Followers, Key
-from rollout.foreign import record_of_foreign, watch_foreign
+from rollout.foreign import foreign_at_a_glance, record_of_foreign, watch_foreign
 from rollout.ledger import Ledger
 from rollout.metrics import Metrics
 from rollout.model import Rollout
 from rollout.notify import Notifier
+from rollout.overview import Overview
 from rollout.record import Record, Records, new_record
+from rollout.resuming import resume_all
 from settings import Settings
 
 log = logging.getLogger(__name__)
 
 # An older verdict isn't news any more.
 MAX_NEWS_SECONDS = 24 * 60 * 60
-# Between attempts to look for unfinished rollouts while the API server can't be reached.
-MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1, 30
 
 
 class Monitor:
@@ -45,6 +44,7 @@ class Monitor:
         self._aftermath = Aftermath(cluster, self._ledger, self._notifier, metrics, settings)
         self._recorder = self._aftermath.recorder
         self._followers, self._finishing = Followers(), dict[Key, Follower]()
+        self.overview = Overview(cluster, self._ledger, self._followers, self._newest)
 
     def start(self, manifest: Manifest, live: dict, record: Record) -> Follower:
         """Follow a rollout, from the Deployment as the API server answered it; once, however often it is started."""
@@ -126,22 +126,9 @@ class Monitor:
 
     def resume(self, manifests: Callable[[], list[Manifest]]) -> None:
         """Finish what a dead process left undone. Look twice: an old pod gets signals while a new one takes over."""
-        self._resume_all(manifests)
+        resume_all(self._resume_one, manifests)
         time.sleep(MAX_NOTIFYING_SECONDS)
-        self._resume_all(manifests)
-
-    def _resume_all(self, manifests: Callable[[], list[Manifest]]) -> None:
-        backoff, reported = Backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS), None
-        while True:
-            try:
-                for manifest in manifests():
-                    self._resume_one(manifest)
-                return
-            except (Unreachable, TooSlow) as error:
-                if str(error) != reported:
-                    reported = str(error)
-                    log.warning("unfinished rollouts can't be looked for yet: %s", error)
-                backoff.pause()
+        resume_all(self._resume_one, manifests)
 
     def _follower(self, manifest: Manifest, live: dict, record: Record) -> Follower:
         return Follower(self._cluster, self._settings.settle_seconds, manifest, live, record)
@@ -151,7 +138,8 @@ class Monitor:
     def _run(self, follower: Follower) -> None:
         self._metrics.followed.inc()
         try:
-            self._see_through(follower)
+            self._watch(follower)
+            self._recorder.record_at_last(follower)
         except Exception:  # The last stop of a thread: the log is the only place left to say it.
             log.exception("following a rollout failed", extra=follower.record.rollout.log_fields)
         finally:
@@ -159,12 +147,8 @@ class Monitor:
         if self._followers.remove(follower):
             self._ledger.forget(follower.manifest.namespace, follower.manifest.name)
 
-    def _see_through(self, follower: Follower) -> None:
-        """Follow a rollout to its verdict, and do what comes after it."""
-        self._watch(follower)
-        self._recorder.record_at_last(follower)
-
     def _watch(self, follower: Follower) -> None:
+        """Follow a rollout to its verdict, and do what comes after it."""
         after, manifest = self._aftermath, follower.manifest
         with self._watches.of(manifest.namespace, manifest.name) as view:
             verdict, snapshot = follower.follow(view, meanwhile=lambda: self._recorder.record_start(follower))
@@ -225,6 +209,12 @@ class Monitor:
             same = record.rollout.revision in (None, revision_of(live))
             return self._follower(manifest, live, record) if same else None
         return self.start(manifest, live, record)
+
+    def _newest(self, manifest: Manifest, live: dict, records: Records) -> Rollout:
+        """Return how what is live stands, without a call."""
+        if found := self._take_up(manifest, live, records):
+            return self._finishing.get(found.key, found).wait(0)
+        return foreign_at_a_glance(live, self._settings.settle_seconds)
 
     def _finish_others(self, manifest: Manifest, live: dict, records: Records, older_than: float) -> None:
         """Finish the recorded rollouts that no process works on any more: their verdict is older than these seconds."""

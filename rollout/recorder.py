@@ -15,10 +15,10 @@ from manifest.files import Manifest
 from rollout.follower import Follower
 from rollout.ledger import Decide, Ledger
 from rollout.model import Phase, Rollout
-from rollout.notify import write_event
+from rollout.notify import MAX_EVENT_CHARACTERS, write_event
 from rollout.record import Record, Records
 from rollout.verdict import SUPERSEDED
-from rollout.wording import as_start
+from rollout.wording import as_start, page_url
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +32,12 @@ MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.1, 10
 class Recorder:
     """Write records and Events of rollouts."""
 
-    def __init__(self, cluster: Cluster, ledger: Ledger) -> None:
-        self._cluster, self._ledger = cluster, ledger
+    def __init__(self, cluster: Cluster, ledger: Ledger, public_url: str | None) -> None:
+        self._cluster, self._ledger, self._public_url = cluster, ledger, public_url
+
+    def page_of(self, follower: Follower) -> str | None:
+        """Return where a browser shows a rollout."""
+        return page_url(self._public_url, follower.manifest.stem, follower.record.rollout.id)
 
     def record_start(self, follower: Follower) -> float:
         """Record that a rollout has started, unless it is recorded; return in how many seconds to try again.
@@ -102,6 +106,8 @@ class Recorder:
 
     def event(self, follower: Follower, reason: str, message: str) -> None:
         """Write an Event about the Deployment of a rollout."""
+        end = f" {url}" if (url := self.page_of(follower)) else ""
+        message = message[: MAX_EVENT_CHARACTERS - len(end)] + end
         write_event(self._cluster, follower.record.rollout, follower.uid, reason, message)
 
     def write(self, follower: Follower, decide: Decide) -> bool:

@@ -2,6 +2,7 @@
 
 import html
 import re
+from urllib.parse import quote
 
 from rollout.model import Phase, PodProblem, Rollout
 from rollout.record import Record, Records, older_than
@@ -51,20 +52,28 @@ def as_applied(rollout: Rollout) -> str:
     return f"ok: {where}, image {rollout.image}, id {rollout.id}\n{rollout.message}"
 
 
-def as_message(record: Record) -> tuple[str, str]:
-    """Return the title and the text of the message about a verdict."""
+def page_url(public_url: str | None, name: str, rollout_id: str | None = None) -> str | None:
+    """Return where a browser shows a deployment, or one rollout of it; None where no PUBLIC_URL is set."""
+    if public_url is None:
+        return None
+    return f"{public_url}/deployment/{quote(name, safe='')}" + (f"?id={rollout_id}" if rollout_id else "")
+
+
+def as_message(record: Record, url: str | None = None) -> tuple[str, str]:
+    """Return the title and the text of the message about a verdict; `url` is that of the page."""
     rollout = record.rollout
     seconds = round((rollout.finished_at - rollout.started_at).total_seconds())
     lines = [as_line(rollout), f"image {rollout.image}, {record.cause}, took {seconds} s"]
     if rollout.rolled_back_to:
         lines.append(f"rolled back to revision {rollout.rolled_back_to}")
-    if rollout.link:
-        lines.append(rollout.link)
+    lines += filter(None, (rollout.link, url))
     return f"{rollout.deployment} in {rollout.namespace}: {rollout.phase}", "\n".join(lines)
 
 
-def as_markdown(rollout: Rollout, history: Records, way_back: str, locked: str | None = None) -> str:
-    """Write the summary of a workflow's job; `way_back` is the command that rolls this rollout back."""
+def as_markdown(
+    rollout: Rollout, history: Records, way_back: str, locked: str | None = None, url: str | None = None
+) -> str:
+    """Write the summary of a workflow's job; `way_back` is the command that rolls back, `url` the page that does."""
     older = [each.rollout for each in older_than(rollout.id, history)]
     before = next((each for each in older if each.phase is Phase.COMPLETE), None)
     lines = [f"### {_plain(rollout.deployment)}: {rollout.phase}", "", *_table(rollout, history, before), ""]
@@ -78,7 +87,8 @@ def as_markdown(rollout: Rollout, history: Records, way_back: str, locked: str |
         lines += ["Changed since the last rollout that worked:", ""]
         lines += [*(f"- {_plain(change)}" for change in rollout.changes), ""]
     if before and rollout.rolled_back_to is None and rollout.phase is not Phase.SUPERSEDED:
-        lines += ["The way back:", "", "```sh", way_back, "```", ""]
+        button = [f"[The page of {_plain(rollout.deployment)}]({url}) has a button for it."]
+        lines += ["The way back:", "", *(button if url else ("```sh", way_back, "```")), ""]
     return "\n".join(lines)
 
 

@@ -71,6 +71,7 @@ def main() -> str | int:
         where = f"the cluster of {options.cluster}" if options.cluster else "a simulated cluster"
         print(f"\nauto-deployer serves on {service.url}, in front of {where}. Ctrl-C ends it.")
         print(f"Its log: {folder / 'log'}")
+        print(f"The page, in a browser: {service.url}/ (any user name, and the password of the lines below)")
         print("\nPaste these lines into a second terminal, one after the other.")
         seen = ("What is in the cluster now:", look(kubeconfig, api, deployments[0].namespace))
         for what, line in [*story(service.url, environ, deployments), seen]:

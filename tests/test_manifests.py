@@ -186,11 +186,13 @@ def test_ports_are_named_and_found(container):
     assert "from" not in rule, "Ingress controllers and kubelets send from elsewhere in every cluster"
 
 
-def test_the_ingress_routes_only_what_senders_need():
+def test_the_ingress_routes_only_what_senders_and_the_page_need():
     ingress = only("Ingress")
     [rule] = ingress["spec"]["rules"]
-    assert {path["path"] for path in rule["http"]["paths"]} == {"/deployment", "/dockerhub", "/check"}
-    assert {path["pathType"] for path in rule["http"]["paths"]} == {"Prefix"}
+    kinds = {path["path"]: path["pathType"] for path in rule["http"]["paths"]}
+    # /metrics and the probes are below no prefix.
+    assert kinds.pop("/") == "Exact"
+    assert kinds == dict.fromkeys(("/deployment", "/dockerhub", "/check", "/static"), "Prefix")
     assert [tls["hosts"] for tls in ingress["spec"]["tls"]] == [[rule["host"]]]
     assert "annotations" not in ingress["metadata"], "they would be a single controller's"
 

@@ -80,6 +80,13 @@ def test_the_image_has_all_that_the_service_needs_to_start(tmp_path):
     assert json.loads(first)["message"].startswith(f"auto-deployer {version}, Python ")
 
 
+def test_the_image_has_the_templates_and_what_the_page_loads():
+    [copied] = [text for word, text in instructions() if word == "COPY" and text.startswith("web/")]
+    assert copied == "web/ web/"
+    for folder in ("templates", "static"):
+        assert list((ROOT / "web" / folder).iterdir())
+
+
 def test_the_image_takes_only_packages_with_the_right_hash():
     [install] = [text for word, text in instructions() if word == "RUN" and "pip install" in text]
     assert "--require-hashes -r requirements.txt" in install

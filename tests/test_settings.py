@@ -46,6 +46,38 @@ def test_an_issuer_without_https_must_be_on_this_machine(issuer):
         Settings.from_environ({"OIDC_ISSUER": issuer})
 
 
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("", None),
+        ("https://deploy.example.com", "https://deploy.example.com"),
+        ("https://deploy.example.com/", "https://deploy.example.com"),
+        ("https://example.com:8443/deploy//", "https://example.com:8443/deploy"),
+        ("http://127.0.0.1:8080/", "http://127.0.0.1:8080"),
+        ("http://localhost", "http://localhost"),
+    ],
+)
+def test_a_public_url_has_no_slash_at_its_end(given, url):
+    assert Settings.from_environ({"PUBLIC_URL": given}).public_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "deploy.example.com",
+        "http://deploy.example.com",
+        "https://",
+        "https://x/?y",
+        "https://x/#y",
+        "https://x y",
+        "ftp://x",
+    ],
+)
+def test_a_public_url_without_https_must_be_on_this_machine(url):
+    with pytest.raises(ValueError, match=r"PUBLIC_URL: .* is no address of this service; .* begins with https://"):
+        Settings.from_environ({"PUBLIC_URL": url})
+
+
 def test_every_bad_variable_is_named_at_once():
     with pytest.raises(ValueError, match="bad settings") as refused:
         Settings.from_environ({"DEPLOYMENTS_DIR": "", "PASSWORDS_DIR": ""})

@@ -1,5 +1,6 @@
-"""How an answer looks, as Accept prefers: text, JSON or Markdown; which answer an error becomes; the log lines."""
+"""How an answer looks, as Accept prefers: text, JSON, Markdown or HTML; what an error becomes; the log lines."""
 
+import gzip
 import logging
 import re
 import secrets
@@ -12,10 +13,12 @@ from flask import Blueprint, Response, g, jsonify, request
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import HTTPException
 
-from deployer import Report
-from errors import Refusal
+from deployer import Report, Standing
+from errors import InvalidToken, Refusal, WrongPassword
 from rollout.model import Phase, Rollout
-from rollout.wording import as_applied, as_lock, as_markdown, as_text
+from rollout.wording import as_applied, as_lock, as_markdown, as_text, page_url
+from web import page
+from web.page import Page
 from web.parts import parts
 
 log = logging.getLogger(__name__)
@@ -23,10 +26,22 @@ blueprint = Blueprint("answers", __name__)
 
 STATUS_OF = {Phase.COMPLETE: 200, Phase.PROGRESSING: 202, Phase.SUPERSEDED: 409, Phase.PAUSED: 409, Phase.FAILED: 424}
 RETRY_AFTER_SECONDS = 5
+PAGE_RETRY_AFTER_SECONDS = 10
+GZIP_LEVEL = 4
+HTML, KINDS = "text/html", ("text/plain", "application/json", "text/markdown")
+SAFE_METHODS = ("GET", "HEAD")
+# The endpoints that have a page.
+PAGES = ("deployment.overview", "deployment.show")
 _HTTP_SENTENCES = {404: "there is nothing at this path; signals go to /deployment or /deployment/NAME"}
 
 
-def answer(status: int, data: dict, text: str, markdown: Callable[[], str] | None = None) -> Response:
+def answer(
+    status: int,
+    data: dict,
+    text: str,
+    markdown: Callable[[], str] | None = None,
+    shown: Callable[[], Page] | None = None,
+) -> Response:
     """Answer in the media type that the request prefers; text is the default."""
     if ignored := g.get("ignored"):
         data = {**data, "ignored": ignored}
@@ -36,10 +51,31 @@ def answer(status: int, data: dict, text: str, markdown: Callable[[], str] | Non
     }
     if markdown:
         renderers["text/markdown"] = lambda: Response(markdown(), mimetype="text/markdown")
+    if shown and request.method in SAFE_METHODS:
+        renderers[HTML] = lambda: _html(shown())
     response = renderers[_preferred(list(renderers))]()
     response.status_code = status
     response.headers["Vary"] = "Accept"
+    if response.mimetype == HTML:
+        response.headers["Vary"] = "Accept, Accept-Encoding"
+        response.make_conditional(request)
     return response
+
+
+def _html(shown: Page) -> Response:
+    # The bars of many deployments are much alike.
+    is_packed = request.accept_encodings["gzip"] > 0
+    body = shown.render().encode()
+    response = Response(gzip.compress(body, GZIP_LEVEL) if is_packed else body, mimetype=HTML)
+    if is_packed:
+        response.headers["Content-Encoding"] = "gzip"
+    response.set_etag(shown.tag)
+    return response
+
+
+def prefers_html() -> bool:
+    """Tell whether the request is a browser's, which shows a page."""
+    return request.method in SAFE_METHODS and _preferred([*KINDS, HTML]) == HTML
 
 
 def _preferred(kinds: list[str]) -> str:
@@ -53,7 +89,29 @@ def _preferred(kinds: list[str]) -> str:
 
 def error(status: int, sentence: str, reason: str, **data: object) -> Response:
     """Answer with an error: its sentence and its reason, and other data where there is some."""
-    return answer(status, {**data, "error": sentence, "reason": reason}, sentence)
+    shown = (lambda: page.error(status, sentence)) if request.endpoint in PAGES else None
+    return answer(status, {**data, "error": sentence, "reason": reason}, sentence, shown=shown)
+
+
+def overview(standings: list[Standing]) -> Response:
+    """Answer with how several deployments stand, without their history, which only the page shows."""
+    found = [each.as_json() for each in standings]
+    pasts = ([record.as_history() for record in each.glance.history.values()] for each in standings)
+
+    def shown() -> Page:
+        more = zip(found, standings, pasts, strict=True)
+        return page.overview([data | {"name": each.name, "history": past} for data, each, past in more])
+
+    text = "\n".join(f"ok: {_row(each)}" for each in standings) or "ok: no deployment is configured"
+    return answer(200, {"deployments": found}, text, shown=shown)
+
+
+def _row(standing: Standing) -> str:
+    rollout = standing.glance.rollout
+    which = f", revision {rollout.revision}, image {rollout.image}" if rollout and rollout.revision else ""
+    lock = f", {as_lock(standing.glance.locked)}" if standing.glance.locked is not None else ""
+    message = " ".join(standing.message.split())
+    return f"{standing.name}: {standing.phase}: {message}{which}{lock}"
 
 
 def rollout_state(report: Report) -> Response:
@@ -81,8 +139,13 @@ def _about_rollout(status: int, report: Report, text: str) -> Response:
     }
     if report.locked is not None:
         text = f"{text}\n{as_lock(report.locked)}"
-    rollout, history, locked = report
-    return answer(status, data, text, lambda: as_markdown(rollout, history, _way_back(rollout), locked))
+
+    def markdown() -> str:
+        rollout, history, locked = report
+        url = page_url(parts().public_url, g.deployment)
+        return as_markdown(rollout, history, _way_back(rollout), locked, url)
+
+    return answer(status, data, text, markdown, lambda: page.rollout(data, is_newest="id" not in request.args))
 
 
 def _way_back(rollout: Rollout) -> str:
@@ -104,7 +167,10 @@ def refuse(refusal: Refusal) -> Response:
     if refusal.status >= 500:
         # The sender can't mend these, so the operator must find them in the log.
         log.warning("%s", refusal)
-    response = error(refusal.status, str(refusal), refusal.reason)
+    asks = isinstance(refusal, WrongPassword | InvalidToken) and prefers_html()
+    response = error(401 if asks else refusal.status, str(refusal), refusal.reason)
+    if asks:  # So that the browser asks for the password.
+        response.headers["WWW-Authenticate"] = 'Basic realm="auto-deployer", charset="UTF-8"'
     if refusal.retry_after_seconds:
         response.headers["Retry-After"] = str(refusal.retry_after_seconds)
     return response

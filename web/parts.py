@@ -19,6 +19,8 @@ EXTENSION = "auto-deployer"
 # A third of uwsgi.ini's threads. A waiting request holds one; a half is for bodies that arrive, and the rest is always
 # free for signals and probes.
 MAX_WAITING_REQUESTS = 32
+# Of these, so many may be of open pages, so that a signal can always wait for its verdict.
+MAX_WAITING_PAGES = 16
 # So many others may ask the cluster at a time. With those that wait for an issuer's keys, they leave threads to probes.
 MAX_CALLING_REQUESTS = 20
 # While the API server answers, requests queue for a place: it hangs when no place has come free for so long. A place
@@ -29,8 +31,8 @@ MAX_STANDSTILL_SECONDS, MAX_HELD_SECONDS = 2, 5
 class Waiting:
     """Count the requests that wait for a verdict, so that there are never too many of them."""
 
-    def __init__(self) -> None:
-        self._free = threading.BoundedSemaphore(MAX_WAITING_REQUESTS)
+    def __init__(self, most: int = MAX_WAITING_REQUESTS) -> None:
+        self._free = threading.BoundedSemaphore(most)
 
     @contextmanager
     def slot(self, seconds: float) -> Iterator[float]:
@@ -89,7 +91,9 @@ class Parts:
     access: Access
     metrics: Metrics
     waiting: Waiting
+    waiting_pages: Waiting
     calling: Calling
+    public_url: str | None
 
 
 def parts() -> Parts:

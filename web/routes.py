@@ -1,5 +1,6 @@
 """The signals and the questions about rollouts: POST and GET of /deployment, and rollback."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ from flask import Blueprint, Response, g, request
 from werkzeug.routing import PathConverter
 
 from access.grants import Grants
-from deployer import Report
+from deployer import LOOK_AGAIN_SECONDS, Report
 from deployment_spec import Signal
 from rollout.duplicates import Duplicate
 from rollout.model import Phase
@@ -30,6 +31,13 @@ def check_credentials_of_options() -> None:
         grants()
 
 
+@blueprint.get("/")
+def overview() -> Response:
+    """Show how every deployment stands that the credentials open."""
+    names = grants().allowed(parts().deployer.configured())
+    return _watched(names, lambda: (answers.overview(parts().deployer.overview(names)), True))
+
+
 @blueprint.post("/deployment")
 @blueprint.post("/deployment/<name:name>")
 def deploy(name: str | None = None) -> Response:
@@ -49,7 +57,40 @@ def roll_back(name: str | None = None) -> Response:
 def show(name: str | None = None) -> Response:
     """Show how a rollout goes: the newest, or the one with the `id` of the query."""
     _, name = _opened(name)
-    return _shown(name, parsing.read_id_argument(request), parsing.read_wait_argument(request))
+    rollout_id = parsing.read_id_argument(request)
+    if not (answers.prefers_html() and "If-None-Match" in request.headers):
+        return _shown(name, rollout_id, parsing.read_wait_argument(request))
+
+    def look() -> tuple[Response, bool]:
+        report = parts().deployer.show(name, rollout_id, 0)
+        return answers.rollout_state(report), report.rollout.ended
+
+    return _watched([name], look)
+
+
+def _watched(names: list[str], look: Callable[[], tuple[Response, bool]]) -> Response:
+    """Answer a page: at once, or, where it shows all this already, when that changes or `?wait=` is over.
+
+    `look` returns the answer, and whether nothing of it changes but what `await_change` notices.
+    """
+    wanted = parsing.read_wait_argument(request) if "If-None-Match" in request.headers else 0
+    shared = parts()
+    with (
+        shared.waiting_pages.slot(wanted) as allowed,
+        shared.waiting.slot(allowed) as granted,
+        shared.calling.slot(granted),
+    ):
+        until = time.monotonic() + granted
+        while True:
+            standings = shared.deployer.overview(names)
+            response, is_still = look()
+            if response.status_code != 304 or time.monotonic() >= until:
+                break
+            soon = until if is_still else min(until, time.monotonic() + LOOK_AGAIN_SECONDS)
+            shared.deployer.await_change(standings, soon)
+    if wanted and not granted:
+        response.headers["Retry-After"] = str(answers.PAGE_RETRY_AFTER_SECONDS)
+    return response
 
 
 def _start(name: str | None, model: type, start: Callable[[str, Signal], Report]) -> Response:

@@ -10,7 +10,7 @@ from tests.web.helpers import PW, basic, rollout_id
 
 @pytest.mark.parametrize(
     "name",
-    ["nothing", "Web", "web.yaml", "web%20", "..", "../web", "%2e%2e%2fweb", "a%2fb", "web%2f", "/web", "w%00b", "%ff"],
+    ["nothing", "Web", "web.yaml", "web%20", "../web", "%2e%2e%2fweb", "a%2fb", "web%2f", "/web", "w%00b", "%ff"],
 )
 def test_a_name_that_is_not_configured_is_a_404(service, cluster, name):
     for path in (f"/deployment/{name}", f"/check/{name}"):
@@ -21,9 +21,7 @@ def test_a_name_that_is_not_configured_is_a_404(service, cluster, name):
     assert cluster.get("web") is None
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/deployments", "/Deployment", "/deploymentweb", "/favicon.ico", "/static/app.py"]
-)
+@pytest.mark.parametrize("path", ["/deployments", "/Deployment", "/deploymentweb", "/favicon.ico", "/static"])
 def test_other_paths_are_a_404_that_names_the_right_ones(service, path):
     for ask in (service.post, service.get):
         answer = ask(path)
@@ -31,9 +29,18 @@ def test_other_paths_are_a_404_that_names_the_right_ones(service, path):
         assert "signals go to /deployment" in answer.text
 
 
+def test_static_has_only_what_the_page_needs(service):
+    for path in ("/static/app.py", "/static/../page.py", "/static/%2e%2e/page.py"):
+        assert service.get(path).status == 404
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
+        # The server reads the last of them as the first.
+        ("POST", "/", "GET"),
+        ("POST", "/deployment/..", "GET"),
+        ("POST", "/static/page.js", "GET"),
         ("PUT", "/deployment", "POST"),
         ("DELETE", "/deployment", "POST"),
         ("PATCH", "/deployment/web", "POST"),

@@ -39,7 +39,6 @@ def way_back(answer):
         ("text/markdown, text/plain;q=0.9", "text/markdown"),
         ("text/plain;q=0.1, text/markdown;q=0.2", "text/markdown"),
         ("text/markdown;q=0.9, application/json;q=0.8", "text/markdown"),
-        ("text/html, text/markdown;q=0.5", "text/markdown"),
         ("text/markdown;q=0.8, application/json;q=0.9", "application/json"),
         ("text/markdown;q=0.5, text/plain", "text/plain"),
         ("text/plain, text/markdown", "text/plain"),
@@ -62,6 +61,13 @@ def test_an_answer_about_a_rollout_is_markdown_when_accept_prefers_it(service, a
         assert answer.headers["Vary"] == "Accept"
         assert answer.status == 200
         assert answer.text.startswith("### web: ") == (kind == "text/markdown")
+
+
+def test_html_comes_before_markdown_where_there_is_a_page(service):
+    service.deploy()
+    accept = "text/html, text/markdown;q=0.5"
+    assert ask(service, Accept=accept).headers.get_content_type() == "text/html"
+    assert ask(service, "POST", "/deployment/web", {}, Accept=accept).headers.get_content_type() == "text/markdown"
 
 
 @pytest.mark.parametrize(("image", "status", "phase"), [("unready", 202, "progressing"), ("missing", 424, "failed")])

@@ -17,7 +17,7 @@ from rollout.model import Phase, PodProblem, Replicas, Rollout
 from rollout.record import Record
 from rollout.wording import as_markdown
 from tests.service import ROOT, SOURCES
-from web import parsing
+from web import page, parsing
 from web.answers import STATUS_OF
 
 SPEC = yaml.safe_load((ROOT / "openapi.yaml").read_text())
@@ -83,7 +83,7 @@ def documented_reasons(operation: dict) -> set[tuple[int, str]]:
     return {
         (int(status), reason)
         for status, response in resolved(operation["responses"]).items()
-        for reason in within(response["content"].get("application/json", {}).get("schema"))
+        for reason in within(response.get("content", {}).get("application/json", {}).get("schema"))
     }
 
 
@@ -124,10 +124,16 @@ def test_fields_of_answers(name, model):
     assert set(documented) == answered
 
 
+def test_fields_of_the_overview():
+    required = set(SCHEMAS["Standing"]["required"])
+    assert required == {field.alias or name for name, field in Rollout.model_fields.items()} | {"locked"}
+    assert set(SCHEMAS["Standing"]["properties"]["phase"]["enum"]) == set(page.PHASES)
+
+
 def test_every_answer_about_a_rollout_has_markdown():
     about_a_rollout = {"$ref": "#/components/schemas/Rollout"}
     for name, response in SPEC["components"]["responses"].items():
-        schema = response["content"]["application/json"]["schema"]
+        schema = response["content"].get("application/json", {}).get("schema", {})
         is_about_one = about_a_rollout in (schema, *schema.get("anyOf", []))
         assert ("text/markdown" in response["content"]) == is_about_one, name
 
@@ -185,7 +191,7 @@ def test_every_example_is_valid():
     for *_, operation in OPERATIONS:
         bodies = [operation["requestBody"]] if "requestBody" in operation else []
         for body in [*bodies, *resolved(operation["responses"]).values()]:
-            for content in body["content"].values():
+            for content in body.get("content", {}).values():
                 schema = content.get("schema", {"type": "string"})
                 examples = [each["value"] for each in content.get("examples", {}).values()]
                 for example in examples + [content[key] for key in ("example",) if key in content]:
@@ -223,6 +229,7 @@ def test_answers(client):
         ("POST", "/dockerhub/{token}", "/dockerhub/9f86d081884c7d659a2feaa0", hook),
         ("POST", "/dockerhub/{token}", "/dockerhub/9f86d081884c7d659a2feaa0", hook | {"callback_url": "https://x"}),
         ("POST", "/dockerhub/{token}", "/dockerhub/wrong", hook),
+        ("GET", "/", "/", None),
         ("GET", "/check", "/check", None),
         ("GET", "/healthz", "/healthz", None),
         ("GET", "/readyz", "/readyz", None),
