@@ -24,7 +24,7 @@ class Frozen(BaseModel):
             raise TypeError(f"{type(self).__name__} has no {', '.join(unknown)}")
         return self.model_copy(update=changes)
 
-    def updated(self, newer: Self) -> Self:
+    def renewed_by(self, newer: Self) -> Self:
         """Return a newer state, with the fields of this one that only another version of this service knows."""
         return self.replace(**{name: getattr(newer, name) for name in type(self).model_fields})
 

@@ -146,7 +146,7 @@ def ended_as_recorded(records: Records, ended: Record) -> Record:
         return known or ended
     # Only one of two versions of this service may know who sent the signal.
     sent = {"by": ended.rollout.by or known.rollout.by, "link": ended.rollout.link or known.rollout.link}
-    return known.updated(ended.replace(rollout=known.rollout.updated(ended.rollout.replace(**sent))))
+    return known.renewed_by(ended.replace(rollout=known.rollout.renewed_by(ended.rollout.replace(**sent))))
 
 
 def rolled_back(record: Record, revision: int | None) -> Record:
