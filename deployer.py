@@ -223,7 +223,7 @@ class Deployer:
 
     def _report(self, follower: Follower) -> Report:
         # What the monitor knows costs no call, so that a signal is answered at once.
-        return Report(follower.record.rollout, self._monitor.known(follower.manifest), follower.locked)
+        return Report(follower.at_start, self._monitor.known(follower.manifest), follower.locked)
 
 
 def _locked(manifest: Manifest, lock: str) -> Conflict:

@@ -7,11 +7,20 @@ https://github.com/kubernetes/community/blob/main/contributors/devel/sig-api-mac
 import copy
 import json
 from dataclasses import dataclass
+from datetime import timedelta
 
 from kubernetes.client import V1Deployment
 
 from errors import NotFound, OtherImage
-from manifest.annotations import CHANGE_CAUSE, RESTARTED_AT, ROLLED_BACK_TO, SIGNAL, UNPINNED, annotations_of
+from manifest.annotations import (
+    CHANGE_CAUSE,
+    RESTARTED_AT,
+    ROLLED_BACK_TO,
+    SIGNAL,
+    UNPINNED,
+    annotations_of,
+    signals_of,
+)
 from manifest.files import Manifest
 from manifest.image_reference import ImageReference, repository_of
 from manifest.pod_template import (
@@ -19,9 +28,14 @@ from manifest.pod_template import (
     DEFAULT_DEADLINE_SECONDS,
     containers,
     images_of,
+    is_rollout_id,
     pinned,
+    time_of,
     unpinned_images,
 )
+
+# A rollout that is superseded is recorded within so long, unless its process died.
+MAX_UNRECORDED_SECONDS, MAX_EARLIER_SIGNALS = 60, 20
 
 
 @dataclass(frozen=True)
@@ -63,7 +77,7 @@ def build(
     template.setdefault("metadata", {}).setdefault("annotations", {})[RESTARTED_AT] = rollout_id
     annotations = body["metadata"].setdefault("annotations", {})
     annotations[CHANGE_CAUSE] = signal.cause or f"deploy {signal.image or containers(template)[0]['image']}"
-    annotations[SIGNAL] = _noted(signal, rollout_id)
+    annotations[SIGNAL] = _noted(signal, rollout_id, live)
     if live is None:
         return V1Deployment.model_validate(body)
     annotations[ROLLED_BACK_TO] = None
@@ -91,7 +105,7 @@ def build_rollback(
     metadata = {key: value for key, value in restored["metadata"].items() if key != "creationTimestamp"}
     restored["metadata"] = {**metadata, "annotations": annotations}
     # No sender asks for an automatic rollback.
-    noted = _noted(signal, rollout_id) if signal.by or signal.link or signal.key else None
+    noted = _noted(signal, rollout_id, live) if signal.by or signal.link or signal.key else None
     notes = {CHANGE_CAUSE: signal.cause, ROLLED_BACK_TO: str(revision), SIGNAL: noted}
     return {
         "metadata": {"annotations": notes},
@@ -142,17 +156,21 @@ def _patch_without_spec(manifest: Manifest, signal: Signal, rollout_id: str, liv
             pod[field] = [{"name": name, "image": changed[name]} for name in names]
     first = containers(template)[0]
     cause = signal.cause or f"deploy {signal.image or changed.get(first['name'], first['image'])}"
-    annotations = {CHANGE_CAUSE: cause, ROLLED_BACK_TO: None, SIGNAL: _noted(signal, rollout_id)}
+    annotations = {CHANGE_CAUSE: cause, ROLLED_BACK_TO: None, SIGNAL: _noted(signal, rollout_id, live)}
     return {
         "metadata": {"annotations": annotations},
         "spec": {"template": {"metadata": {"annotations": {RESTARTED_AT: rollout_id, UNPINNED: None}}, "spec": pod}},
     }
 
 
-def _noted(signal: Signal, rollout_id: str) -> str:
-    """Write what a process needs to know of a signal that takes its rollout up."""
+def _noted(signal: Signal, rollout_id: str, live: dict | None) -> str:
+    """Write what a process needs to know of a signal that takes its rollout up, and of the signals before it."""
     names = ("image", "rollback_on_failure", "by", "link", "key", "fingerprint")
-    return json.dumps({"id": rollout_id} | {name: getattr(signal, name) for name in names})
+    noted = {"id": rollout_id} | {name: getattr(signal, name) for name in names}
+    # Older ones are recorded by now.
+    oldest = time_of(rollout_id) - timedelta(seconds=MAX_UNRECORDED_SECONDS)
+    earlier = [each for each in signals_of(live) if is_rollout_id(each[0]) and time_of(each[0]) > oldest]
+    return json.dumps(noted | ({"earlier": earlier[-MAX_EARLIER_SIGNALS:]} if earlier else {}))
 
 
 def _containers_to_change(signal: Signal, template: dict, deployment: str) -> list[dict]:

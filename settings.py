@@ -29,7 +29,7 @@ def _whole_number(maximum: int) -> BeforeValidator:
 
 # Plain HTTP only within one machine: an attacker who can change the keys on their way can forge any token.
 _ISSUER = r"https://[^\s/?#]+[^\s?#]*|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/[^\s?#]*)?"
-_PUBLIC_URL = r"(https://[^\s/?#()<>\"]+|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?)(/[^\s?#()<>\"]*)?"
+_PUBLIC_URL = r"(https://[^\s/?#()<>\"@]+|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?)(/[^\s?#()<>\"]*)?"
 _Issuer = Annotated[str, _matching(_ISSUER, "{!r} is no issuer; write its URL, which begins with https://")]
 _Directory = Annotated[Path, _matching("(?s).+", "is empty; leave it out for the default, or name a directory")]
 _TrueOrFalse = Annotated[bool, _matching("(?i)true|false", "{!r} is neither true nor false")]

@@ -52,6 +52,19 @@ def signal_of(live: dict) -> dict:
     return {name: value for name, value in signal.items() if isinstance(value, str | bool)} if is_ours else {}
 
 
+def signals_of(live: dict | None) -> list[tuple[str, str | None, str | None]]:
+    """Return rollout id, key and fingerprint of the newest signals, the one that started what is live last.
+
+    It knows also those whose rollout was superseded before a process could record it.
+    """
+    try:
+        noted = json.loads(annotations_of(live or {})[SIGNAL])
+        found = [*noted.get("earlier", []), [noted["id"], noted.get("key"), noted.get("fingerprint")]]
+        return [(rollout_id, key, fingerprint) for rollout_id, key, fingerprint in found if isinstance(rollout_id, str)]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return []
+
+
 def lock_of(live: dict | None) -> str | None:
     """Return why a live Deployment is locked; None where it isn't."""
     return annotations_of(live or {}).get(LOCKED)

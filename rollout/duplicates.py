@@ -1,11 +1,11 @@
-"""Recognize a signal that is sent again, by its Idempotency-Key. It makes no call."""
+"""Recognize a signal that is sent again, by its Idempotency-Key. It makes no call to the cluster."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from deployment_spec import Signal
 from errors import KeyReused
-from manifest.annotations import signal_of
+from manifest.annotations import signals_of
 from manifest.pod_template import is_rollout_id, time_of
 from rollout.record import Record
 
@@ -25,9 +25,8 @@ def refuse_duplicate(signal: Signal, live: dict | None, records: Iterable[Record
     """
     if signal.key is None or signal.dry_run:
         return
-    noted = signal_of(live or {})
     started = {record.rollout.id: (record.key, record.fingerprint) for record in records}
-    started |= {noted["id"]: (noted.get("key"), noted.get("fingerprint"))} if noted else {}
+    started |= {rollout_id: (key, fingerprint) for rollout_id, key, fingerprint in signals_of(live)}
     for rollout_id, (key, fingerprint) in started.items():
         if key != signal.key or _is_over(signal, rollout_id):
             continue

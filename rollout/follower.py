@@ -40,6 +40,7 @@ class Follower:
 
     def __init__(self, cluster: Cluster, settle_seconds: int, manifest: Manifest, live: dict, record: Record) -> None:
         self.manifest, self.record, self.is_superseded = manifest, record, False
+        self.at_start = record.rollout
         self._view: View | None = None
         # Whether an earlier rollout of the Deployment worked; what the record says, for who follows to set.
         self.something_works = False

@@ -11,6 +11,7 @@ from cluster.snapshot import revision_of
 from cluster.watch import Watches
 from deployment_spec import Signal
 from errors import NotFound, Refusal, TooSlow, Unreachable
+from manifest.annotations import signals_of
 from manifest.files import Manifest
 from manifest.pod_template import is_rollout_id, rollout_id_of
 from rollout import rollback
@@ -30,6 +31,8 @@ from settings import Settings
 
 log = logging.getLogger(__name__)
 
+# Another replica records within this time what it saw superseded.
+MAX_RECORDING_SECONDS = 3
 # An older verdict isn't news any more.
 MAX_NEWS_SECONDS = 24 * 60 * 60
 
@@ -83,11 +86,15 @@ class Monitor:
         known = records | {each.record.rollout.id: each.record for each in self._followers.of(manifest)}
         refuse_duplicate(signal, live, known.values())
 
-    def show(self, manifest: Manifest, rollout_id: str | None, seconds: float) -> tuple[Rollout, Records, dict | None]:
+    def show(
+        self, manifest: Manifest, rollout_id: str | None, seconds: float, until: float | None = None
+    ) -> tuple[Rollout, Records, dict | None]:
         """Return a rollout, without an id the newest, when it has ended or after so many seconds; and what is recorded.
 
-        Return also the live Deployment, where it was read for that. Raises NotFound.
+        Return also the live Deployment, where it was read for that. Until this time of time.monotonic() it waits for
+        another replica to record a rollout. Raises NotFound.
         """
+        until = until or time.monotonic() + MAX_RECORDING_SECONDS
         key = (manifest.namespace, manifest.name, rollout_id)
         if follower := self._followers.get(key):
             return follower.wait(seconds), self.recorded(manifest), None
@@ -110,6 +117,9 @@ class Monitor:
             foreign = watch_foreign(self._watches, follower, seconds)
             if rollout_id in (None, foreign.id):
                 return foreign, records, live
+        if rollout_id in (each for each, *_ in signals_of(live)) and time.monotonic() < until:
+            time.sleep(0.1)  # The replica that started it is about to record it.
+            return self.show(manifest, rollout_id, seconds, until)
         raise NotFound(f"no rollout {rollout_id} of {manifest.name} is known")
 
     def watching(self, manifest: Manifest) -> Follower | None:

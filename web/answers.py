@@ -58,7 +58,9 @@ def answer(
     response.headers["Vary"] = "Accept"
     if response.mimetype == HTML:
         response.headers["Vary"] = "Accept, Accept-Encoding"
-        response.make_conditional(request)
+        if "error" not in data:
+            # Not If-Match, which would get a 412.
+            response.make_conditional({key: each for key, each in request.environ.items() if key != "HTTP_IF_MATCH"})
     return response
 
 

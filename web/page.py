@@ -56,7 +56,7 @@ class Page:
 def protect(response: Response) -> Response:
     """Let no browser take an answer for what it isn't, load anything from elsewhere for it, or keep it."""
     response.headers.update(HEADERS)
-    if request.endpoint != "page.static":
+    if request.endpoint != "page.static" or response.status_code >= 400:
         response.headers["Cache-Control"] = "no-store"
     return response
 

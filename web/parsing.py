@@ -153,7 +153,9 @@ def read_fields(request: Request) -> dict:
         raise BadRequest("data holds another data; one envelope is enough")
     beside = {name: value for name, value in outer.items() if name != "data"}
     for name in sorted(beside):
-        if right := _ours(name):
+        if (right := _ours(name)) == "data":
+            raise BadRequest(f"{name}: write data")
+        if right:
             raise BadRequest(f"{name} stands beside data, where it is not read; write {right} inside data")
     return beside | inner
 
@@ -174,7 +176,7 @@ def fingerprint(fields: dict, model: type[BaseModel]) -> str:
 
     They must be valid. The password is none of them: it may be rotated before a signal is sent again.
     """
-    asked = [model.__name__, {name: fields[name] for name in fields.keys() & model.model_fields.keys()}]
+    asked = [model.__name__, {name: _whole(fields[name]) for name in fields.keys() & model.model_fields.keys()}]
     return hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 

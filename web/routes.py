@@ -27,7 +27,8 @@ class NameConverter(PathConverter):
 @blueprint.before_app_request
 def check_credentials_of_options() -> None:
     """Refuse OPTIONS as other methods are refused: a caller without the right credentials learns nothing else."""
-    if request.method == "OPTIONS" and request.path.startswith(("/deployment", "/check")):
+    is_open = request.path != "/" and not request.path.startswith(("/deployment", "/check"))
+    if request.method == "OPTIONS" and not is_open:
         grants()
 
 

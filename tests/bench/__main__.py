@@ -35,6 +35,8 @@ def main() -> str | int:
     options = parser.parse_args()
     # So that the namespace and the service go away then, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended before all was measured"))
+    # A shell lets the programs that it starts in the background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # As for the service that is measured: neither a pod's own cluster nor a proxy is meant.
     for variable in [each for each in os.environ if each.startswith("KUBERNETES_") or each.lower().endswith("_proxy")]:
         del os.environ[variable]

@@ -172,7 +172,7 @@ class Paged(Cluster):
 
 def test_one_page_at_a_time_is_held_in_memory(admin, cluster, monkeypatch):
     monkeypatch.setattr("cluster.api.MAX_PAGE_ITEMS", 1)
-    for number in range(3):
+    for number in range(4):
         pod = {"metadata": {"name": f"foreign-{number}"}, "spec": {"containers": [{"name": "main", "image": "other"}]}}
         cluster.create(pod, "pods")
     cluster.create(deployment("web"))

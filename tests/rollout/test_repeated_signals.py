@@ -151,6 +151,23 @@ def test_the_key_holds_while_its_rollout_is_not_recorded_yet(service, replica, c
 
 
 @pytest.mark.simulated_only
+def test_the_key_holds_though_a_newer_signal_came_before_the_record(service, replica, cluster):
+    """The first rollout is superseded at once, and its record waits until all signals are answered."""
+    service.deploy()
+    wait_for_records(cluster, 1, told=True)
+    gate = Gate(cluster, "PATCH", "configmaps")
+    first = send(service, image="acme/web:2").json()["id"]
+    assert send(replica, key="another", image="acme/web:3").status == 200
+    again = in_background(send, replica, image="acme/web:2")
+    shown = in_background(replica.show, id=first)
+    gate.wait_until_reached()
+    gate.open()
+    assert replayed(again.result())
+    assert [answer.json()["id"] for answer in (again.result(), shown.result())] == [first, first]
+    assert [answer.status for answer in (again.result(), shown.result())] == [409, 409]
+    cluster.wait_for(lambda: rollouts(cluster) == 3)
+
+
 @pytest.mark.parametrize("exists", [False, True])
 def test_the_same_key_at_two_replicas_at_the_same_moment_is_one_rollout(service, replica, cluster, exists):
     if exists:

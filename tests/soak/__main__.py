@@ -136,6 +136,8 @@ def main() -> str | int:
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**6, help="that of a run to repeat")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended before the end"))
+    # A shell lets the programs that it starts in the background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     print(f"{options.minutes:g} minutes; to repeat it: make soak SEED={options.seed}", flush=True)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="auto-deployer-soak-")))
