@@ -153,9 +153,7 @@ def read_fields(request: Request) -> dict:
         raise BadRequest("data holds another data; one envelope is enough")
     beside = {name: value for name, value in outer.items() if name != "data"}
     for name in sorted(beside):
-        if (right := _ours(name)) == "data":
-            raise BadRequest(f"{name}: write data")
-        if right:
+        if right := _ours(name):
             raise BadRequest(f"{name} stands beside data, where it is not read; write {right} inside data")
     return beside | inner
 

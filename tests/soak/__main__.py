@@ -138,9 +138,9 @@ def main() -> str | int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended before the end"))
     # A shell lets the programs that it starts in the background ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    print(f"{options.minutes:g} minutes; to repeat it: make soak SEED={options.seed}", flush=True)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="auto-deployer-soak-")))
+        print(f"{options.minutes:g} minutes; to repeat it: make soak SEED={options.seed}", flush=True)
         cluster, chat = stack.enter_context(SimulatedCluster()), stack.enter_context(closing(Chat()))
         (folder / "default").write_text(PASSWORD)
         (folder / "urls").write_text(f"json://127.0.0.1:{chat.port}/\n")
