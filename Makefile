@@ -23,7 +23,7 @@ test: $(VENV)/.tests
 	zizmor --offline --persona pedantic --quiet .github
 	hadolint Dockerfile
 	shellcheck .github/actions/deploy/*.sh .ci/run
-	python -m pytest -q --numprocesses 4 --dist loadfile
+	python -m pytest -q --numprocesses 6 --dist loadfile
 
 bench: $(VENV)/.runs
 	python -m tests.bench $(cluster)
