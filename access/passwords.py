@@ -39,7 +39,7 @@ class Passwords:
         self.directory = directory
         self._logged: list[str] = []
         # By path: what stat said of the file when it was read, and what was in it.
-        self._files: dict[str, tuple[tuple, tuple[list[Password], list[str]]]] = {}
+        self._files: dict[str, tuple[tuple[int, ...], tuple[list[Password], list[str]]]] = {}
 
     def read(self) -> tuple[list[Password], list[str]]:
         """Return the usable passwords, and a sentence for each file or line that can't be used; log a new sentence."""
@@ -49,8 +49,8 @@ class Passwords:
             names = sorted(name for name in os.listdir(self.directory) if not name.startswith("."))
         except OSError as error:
             names, problems = [], [f"{self.directory} can't be read: {error.strerror}"]
-        for name in names:
-            found, wrong = self._read_if_changed(os.path.join(self.directory, name))
+        self._files = {path: self._as_it_is(path) for path in (os.path.join(self.directory, name) for name in names)}
+        for _, (found, wrong) in self._files.values():
             passwords += found
             problems += wrong
         if problems != self._logged:
@@ -65,15 +65,15 @@ class Passwords:
         known, _ = self.read()
         return frozenset(each.file for each in known for one in given if hmac.compare_digest(each.value, one))
 
-    def _read_if_changed(self, path: str) -> tuple[list[Password], list[str]]:
+    def _as_it_is(self, path: str) -> tuple[tuple[int, ...], tuple[list[Password], list[str]]]:
+        """Return what stat says of a file, and what is in it; a file that has not changed isn't read again."""
+        state: tuple[int, ...] = ()
         with suppress(OSError):
             status = os.stat(path)
-            state = (status.st_ino, status.st_mtime_ns, status.st_size)
-            known = self._files.get(path)
-            if known is None or known[0] != state:
-                known = self._files[path] = state, _read_file(Path(path))
-            return known[1]
-        return _read_file(Path(path))
+            # Not the time of the last write, which a copy may keep; this time also changes with the rights.
+            state = (status.st_ino, status.st_ctime_ns, status.st_size)
+        known = self._files.get(path)
+        return known if state and known and known[0] == state else (state, _read_file(Path(path)))
 
 
 def _read_file(path: Path) -> tuple[list[Password], list[str]]:

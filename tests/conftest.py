@@ -21,6 +21,7 @@ import yaml
 from kubernetes import config
 from kubernetes.client import ApiException
 
+from tests.access.issuer import Issuer
 from tests.service import PASSWORD, ROOT, Answer, Asker, Chat, Service, encoded, wait_for
 from tests.simulation import SimulatedCluster
 
@@ -427,6 +428,14 @@ def patient_service(services, cluster) -> ConfiguredService:
     service = services(SETTLE_SECONDS="1")
     service.reset(cluster.namespace)
     return service
+
+
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    """Make tokens as GitHub does."""
+    issuer = Issuer()
+    yield issuer
+    issuer.close()
 
 
 @pytest.fixture(scope="module")

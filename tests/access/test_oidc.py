@@ -15,7 +15,7 @@ import pytest
 
 from access import oidc
 from errors import InvalidToken, Unreachable
-from tests.access.issuer import AUDIENCE, REPOSITORY_ID, Issuer, new_key
+from tests.access.issuer import AUDIENCE, REPOSITORY_ID, new_key
 from tests.conftest import InProcess, deployment
 from tests.service import ROOT, wait_for
 
@@ -23,13 +23,6 @@ PLAIN = "wrong or missing password\n"
 INVALID = "this token isn't valid here\n"
 ID, REF, ENVIRONMENT = (f"auto-deployer/github-{what}" for what in ("repository-id", "ref", "environment"))
 MASTER = {ID: REPOSITORY_ID, REF: "refs/heads/master"}
-
-
-@pytest.fixture
-def issuer():
-    issuer = Issuer()
-    yield issuer
-    issuer.close()
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Passwords: which lines of which files open something, and which are refused."""
 
+import os
+
 import pytest
 
 from access.passwords import Password, Passwords
@@ -124,3 +126,21 @@ def test_a_folder_among_the_files_is_a_named_problem(folder):
     passwords, problems = Passwords(folder).read()
     assert passwords == [Password("default", GOOD)]
     assert "web can't be read: Is a directory" in problems[0]
+
+
+def test_a_file_that_changed_is_read_again_though_its_size_and_time_are_the_same(folder):
+    passwords, path = Passwords(folder), folder / "default"
+    assert passwords.files_with([GOOD])
+    before = path.stat()
+    path.write_bytes(GOOD.upper() + b"\n")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert passwords.files_with([GOOD.upper()])
+    assert not passwords.files_with([GOOD])
+
+
+def test_the_passwords_of_a_file_that_is_gone_are_not_kept(folder):
+    passwords, path = Passwords(folder), folder / "default"
+    passwords.read()
+    path.unlink()
+    passwords.read()
+    assert GOOD not in repr(vars(passwords)).encode()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.access.issuer import AUDIENCE, REPOSITORY_ID, Issuer
+from tests.access.issuer import AUDIENCE, REPOSITORY_ID
 from tests.action.runner import Runner
 from tests.conftest import deployment
 
@@ -15,13 +15,6 @@ def service(quick_service):
 @pytest.fixture
 def runner(tmp_path):
     return Runner(tmp_path)
-
-
-@pytest.fixture
-def issuer():
-    issuer = Issuer()
-    yield issuer
-    issuer.close()
 
 
 @pytest.fixture
