@@ -37,6 +37,10 @@ MAX_RECORDING_SECONDS = 3
 MAX_NEWS_SECONDS = 24 * 60 * 60
 
 
+class _NotRecordedYet(NotFound):  # A replica has started the rollout, and is about to record it.
+    pass
+
+
 class Monitor:
     """Start to follow rollouts, find them again, and tell how they go."""
 
@@ -86,15 +90,21 @@ class Monitor:
         known = records | {each.record.rollout.id: each.record for each in self._followers.of(manifest)}
         refuse_duplicate(signal, live, known.values())
 
-    def show(
-        self, manifest: Manifest, rollout_id: str | None, seconds: float, until: float | None = None
-    ) -> tuple[Rollout, Records, dict | None]:
+    def show(self, manifest: Manifest, rollout_id: str | None, seconds: float) -> tuple[Rollout, Records, dict | None]:
         """Return a rollout, without an id the newest, when it has ended or after so many seconds; and what is recorded.
 
-        Return also the live Deployment, where it was read for that. Until this time of time.monotonic() it waits for
-        another replica to record a rollout. Raises NotFound.
+        Return also the live Deployment, where it was read for that. Raises NotFound.
         """
-        until = until or time.monotonic() + MAX_RECORDING_SECONDS
+        until = time.monotonic() + MAX_RECORDING_SECONDS
+        while True:
+            try:
+                return self._find(manifest, rollout_id, seconds)
+            except _NotRecordedYet:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(0.1)
+
+    def _find(self, manifest: Manifest, rollout_id: str | None, seconds: float) -> tuple[Rollout, Records, dict | None]:
         key = (manifest.namespace, manifest.name, rollout_id)
         if follower := self._followers.get(key):
             return follower.wait(seconds), self.recorded(manifest), None
@@ -117,10 +127,8 @@ class Monitor:
             foreign = watch_foreign(self._watches, follower, seconds)
             if rollout_id in (None, foreign.id):
                 return foreign, records, live
-        if rollout_id in (each for each, *_ in signals_of(live)) and time.monotonic() < until:
-            time.sleep(0.1)  # The replica that started it is about to record it.
-            return self.show(manifest, rollout_id, seconds, until)
-        raise NotFound(f"no rollout {rollout_id} of {manifest.name} is known")
+        is_ours = rollout_id in (each for each, *_ in signals_of(live))
+        raise (_NotRecordedYet if is_ours else NotFound)(f"no rollout {rollout_id} of {manifest.name} is known")
 
     def watching(self, manifest: Manifest) -> Follower | None:
         """Return the follower that watches the newest rollout at this moment."""
@@ -143,8 +151,6 @@ class Monitor:
     def _follower(self, manifest: Manifest, live: dict, record: Record) -> Follower:
         return Follower(self._cluster, self._settings.settle_seconds, manifest, live, record)
 
-    # In a thread for each rollout
-
     def _run(self, follower: Follower) -> None:
         self._metrics.followed.inc()
         try:
@@ -158,7 +164,6 @@ class Monitor:
             self._ledger.forget(follower.manifest.namespace, follower.manifest.name)
 
     def _watch(self, follower: Follower) -> None:
-        """Follow a rollout to its verdict, and do what comes after it."""
         after, manifest = self._aftermath, follower.manifest
         with self._watches.of(manifest.namespace, manifest.name) as view:
             verdict, snapshot = follower.follow(view, meanwhile=lambda: self._recorder.record_start(follower))
