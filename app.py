@@ -17,7 +17,7 @@ from rollout.metrics import Metrics
 from rollout.monitor import Monitor
 from settings import Settings
 from version import KUBERNETES_CLIENT, PYTHON, VERSION
-from web import answers, origins, page, probes, routes, webhooks
+from web import answers, origins, page, probes, request_log, routes, webhooks
 from web.parts import EXTENSION, MAX_WAITING_PAGES, Calling, Parts, Waiting
 from web.receiving import Receiver
 
@@ -53,7 +53,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     waiting = Waiting(), Waiting(MAX_WAITING_PAGES)
     app.extensions[EXTENSION] = Parts(deployer, access, metrics, *waiting, Calling(), settings.public_url)
-    for module in (answers, page, routes, webhooks, probes):
+    for module in (request_log, answers, page, routes, webhooks, probes):
         app.register_blueprint(module.blueprint)
     app.before_request(Receiver().receive)  # After the blueprints: the answer of a refusal needs what they prepare.
     app.before_request(origins.refuse_other_sites)

@@ -5,9 +5,10 @@ import logging
 import os
 import re
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from rate import PerSecond
 
 log = logging.getLogger(__name__)
 
@@ -16,6 +17,8 @@ EVERY_DEPLOYMENT = "default"
 # The lines of this file are the tokens in the URLs of Docker Hub's webhooks. They open nothing else.
 DOCKER_HUB = "dockerhub"
 MIN_PASSWORD_CHARACTERS = 16
+# In a flood of guesses, the others of a second are compared with what was read last: reading costs the most.
+MAX_READS_PER_SECOND = 100
 # What documentation writes in place of a password, letters and digits only. A user never replaced such a line.
 _PLACEHOLDER = re.compile(
     r"(please)?(change|replace)(me|this|it|with|by).*|(please)?(insert|put|enter|type|use)(a|the|my|your).*|.*placeholder.*|"
@@ -33,13 +36,13 @@ class Password:
 
 
 class Passwords:
-    """Compare passwords with the files of a directory. A file that has changed is read again at its next use."""
+    """Compare passwords with the files of a directory, which are read again at each use."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._logged: list[str] = []
-        # By path: what stat said of the file when it was read, and what was in it.
-        self._files: dict[str, tuple[tuple[int, ...], tuple[list[Password], list[str]]]] = {}
+        self._reads = PerSecond()
+        self._known: list[Password] = []
 
     def read(self) -> tuple[list[Password], list[str]]:
         """Return the usable passwords, and a sentence for each file or line that can't be used; log a new sentence."""
@@ -49,8 +52,8 @@ class Passwords:
             names = sorted(name for name in os.listdir(self.directory) if not name.startswith("."))
         except OSError as error:
             names, problems = [], [f"{self.directory} can't be read: {error.strerror}"]
-        self._files = {path: self._as_it_is(path) for path in (os.path.join(self.directory, name) for name in names)}
-        for _, (found, wrong) in self._files.values():
+        for name in names:
+            found, wrong = _read_file(self.directory / name)
             passwords += found
             problems += wrong
         if problems != self._logged:
@@ -62,18 +65,13 @@ class Passwords:
     def files_with(self, given: Iterable[bytes]) -> frozenset[str]:
         """Return the names of the files that have one of the given passwords on a line."""
         # Each given one is compared with every line, so that the time tells an attacker nothing.
-        known, _ = self.read()
+        known = self._newest()
         return frozenset(each.file for each in known for one in given if hmac.compare_digest(each.value, one))
 
-    def _as_it_is(self, path: str) -> tuple[tuple[int, ...], tuple[list[Password], list[str]]]:
-        """Return what stat says of a file, and what is in it; a file that has not changed isn't read again."""
-        state: tuple[int, ...] = ()
-        with suppress(OSError):
-            status = os.stat(path)
-            # Not the time of the last write, which a copy may keep; this time also changes with the rights.
-            state = (status.st_ino, status.st_ctime_ns, status.st_size)
-        known = self._files.get(path)
-        return known if state and known and known[0] == state else (state, _read_file(Path(path)))
+    def _newest(self) -> list[Password]:
+        if self._reads.count() <= MAX_READS_PER_SECOND:
+            self._known, _ = self.read()
+        return self._known
 
 
 def _read_file(path: Path) -> tuple[list[Password], list[str]]:

@@ -7,8 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from cluster.api import FIELD_MANAGER, MAX_ATTEMPTS, Cluster
-from cluster.backoff import Backoff
-from errors import Conflict, NotFound, Refusal, TooSlow, Unreachable
+from errors import Conflict, NotFound, Refusal, Unreachable
 from manifest.pod_template import is_rollout_id
 from rollout.record import Record, Records, newest_first, parse, serialize, truncated
 
@@ -17,8 +16,6 @@ log = logging.getLogger(__name__)
 MAX_RECORDS = 20
 # A ConfigMap holds 1 MiB: https://kubernetes.io/docs/concepts/configuration/configmap/
 MAX_BYTES = 900_000
-# Between attempts to write while the API server can't be reached.
-MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 10
 
 # What to write when these are the records; None for nothing.
 Decide = Callable[[Records], Record | None]
@@ -94,23 +91,6 @@ class Ledger:
                     continue
                 return True
         raise Unreachable(f"{_name(deployment)} in {namespace} changes all the time", reason="Conflict")
-
-    def change_until_reachable(self, namespace: str, deployment: str, uid: str, decide: Decide) -> bool:
-        """Change the records as `change` does, again and again for as long as the API server can't be reached.
-
-        Without the right to write, it decides on what can be read: the verdict counts all the same.
-        """
-        extra = {"deployment": deployment, "namespace": namespace}
-        backoff = Backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
-        while True:
-            try:
-                return self.change(namespace, deployment, uid, decide)
-            except (Unreachable, TooSlow) as error:
-                log.warning("the record can't be written yet: %s", error, extra=extra)
-                backoff.pause()
-            except Refusal as error:
-                log.error("nothing is recorded: %s", error, extra=extra)
-                return decide(self.read_or_known(namespace, deployment)) is not None
 
     def _fetch(self, namespace: str, deployment: str) -> _State:
         config_map = self._cluster.read_config_map(namespace, _name(deployment)) or {}

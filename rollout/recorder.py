@@ -74,7 +74,7 @@ class Recorder:
                 known = rolled_back(known, record.rollout.rolled_back_to)
             return known.replace(notified=known.notified or record.notified)
 
-        self._ledger.change_until_reachable(*follower.place, decide)
+        self.write(follower, decide, patiently=True)
 
     def record_superseded(self, manifest: Manifest, live: dict, rollout_id: str) -> Rollout:
         """Record that a newer rollout superseded this one while no process followed it; return how it ended.
@@ -110,10 +110,11 @@ class Recorder:
         message = message[: MAX_EVENT_CHARACTERS - len(end)] + end
         write_event(self._cluster, follower.record.rollout, follower.uid, reason, message)
 
-    def write(self, follower: Follower, decide: Decide) -> bool:
+    def write(self, follower: Follower, decide: Decide, patiently: bool = False) -> bool:
         """Write what `decide` makes of the records, or leave it for later; return whether there was something to write.
 
-        It waits only for an API server that can't be reached at all: then there is nothing else to do either.
+        It waits for an API server that can't be reached at all: then there is nothing else to do either. Where only the
+        ConfigMap can't be written, it waits `patiently` or not, and never where the right to write is missing.
         """
         backoff, failed = Backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS), 0
         while True:
@@ -123,9 +124,10 @@ class Recorder:
                 return decided
             except Refusal as error:
                 log.warning("the record can't be written yet: %s", error, extra=follower.record.rollout.log_fields)
-                is_reachable, may_pass = self._is_reachable(follower), isinstance(error, Unreachable)
+                may_pass = isinstance(error, Unreachable | TooSlow if patiently else Unreachable)
+                is_reachable = self._is_reachable(follower)
             failed += is_reachable
-            if is_reachable and (failed == MAX_ATTEMPTS or not may_pass):
+            if is_reachable and not (may_pass and (patiently or failed < MAX_ATTEMPTS)):
                 follower.is_recorded = False
                 return decide(self._ledger.read_or_known(*follower.place[:2])) is not None
             backoff.pause()

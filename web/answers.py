@@ -3,9 +3,7 @@
 import gzip
 import logging
 import re
-import secrets
 import shlex
-import time
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -195,31 +193,3 @@ def fail(exception: Exception) -> Response:
     """Answer a request that meets a bug; the log has the traceback."""
     log.exception("unexpected error")
     return error(500, f"internal error; the log tells more under request_id {g.request_id}", "InternalError")
-
-
-@blueprint.before_app_request
-def identify() -> None:
-    """Give the request an id: the one that the sender gave it, where that is a plain word."""
-    g.started = time.monotonic()
-    given = request.headers.get("X-Request-ID", "")
-    g.request_id = given if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", given) else secrets.token_hex(16)
-
-
-@blueprint.after_app_request
-def write_access_line(response: Response) -> Response:
-    """Write the request's line to the log, and count it if it is a signal."""
-    status = response.status_code
-    response.headers["X-Request-ID"] = g.request_id
-    if request.method == "POST":
-        parts().metrics.signals.labels(g.get("deployment", ""), str(status)).inc()
-    path = request.path
-    # The path of a webhook ends in its token. A path that no route has may be a webhook's with a slip in it.
-    if request.url_rule is None or "token" in request.view_args or "dockerhub" in path.lower():
-        path = re.sub(r"(?s)^(/*[^/]*)/.+", r"\1/…", path)
-    level = logging.WARNING if status >= 500 else logging.INFO
-    if path in ("/healthz", "/readyz") and status == 200:
-        level = logging.DEBUG  # The kubelet's probes come several times a minute, and would bury the other lines.
-    milliseconds = round((time.monotonic() - g.started) * 1000, 1)
-    fields = {"method": request.method, "path": path, "status": status, "milliseconds": milliseconds}
-    log.log(level, "%s %s %s", request.method, path, status, extra=fields)
-    return response

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, g, request
 from werkzeug.routing import PathConverter
 
 from access.grants import Grants
-from deployer import LOOK_AGAIN_SECONDS, Report
+from deployer import LOOK_AGAIN_SECONDS, Report, Standing
 from deployment_spec import Signal
 from rollout.duplicates import Duplicate
 from rollout.model import Phase
@@ -36,7 +36,7 @@ def check_credentials_of_options() -> None:
 def overview() -> Response:
     """Show how every deployment stands that the credentials open."""
     names = grants().allowed(parts().deployer.configured())
-    return _watched(names, lambda: (answers.overview(parts().deployer.overview(names)), True))
+    return _watched(names, lambda standings: (answers.overview(standings), True))
 
 
 @blueprint.post("/deployment")
@@ -62,17 +62,17 @@ def show(name: str | None = None) -> Response:
     if not (answers.prefers_html() and "If-None-Match" in request.headers):
         return _shown(name, rollout_id, parsing.read_wait_argument(request))
 
-    def look() -> tuple[Response, bool]:
+    def look(_: list[Standing]) -> tuple[Response, bool]:
         report = parts().deployer.show(name, rollout_id, 0)
         return answers.rollout_state(report), report.rollout.ended
 
     return _watched([name], look)
 
 
-def _watched(names: list[str], look: Callable[[], tuple[Response, bool]]) -> Response:
+def _watched(names: list[str], look: Callable[[list[Standing]], tuple[Response, bool]]) -> Response:
     """Answer a page: at once, or, where it shows all this already, when that changes or `?wait=` is over.
 
-    `look` returns the answer, and whether nothing of it changes but what `await_change` notices.
+    `look` takes how they stand; it returns the answer, and whether `await_change` notices all that may change in it.
     """
     wanted = parsing.read_wait_argument(request) if "If-None-Match" in request.headers else 0
     shared = parts()
@@ -84,7 +84,7 @@ def _watched(names: list[str], look: Callable[[], tuple[Response, bool]]) -> Res
         until = time.monotonic() + granted
         while True:
             standings = shared.deployer.overview(names)
-            response, is_still = look()
+            response, is_still = look(standings)
             if response.status_code != 304 or time.monotonic() >= until:
                 break
             soon = until if is_still else min(until, time.monotonic() + LOOK_AGAIN_SECONDS)

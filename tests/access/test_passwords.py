@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from access.passwords import Password, Passwords
+import rate
+from access.passwords import MAX_READS_PER_SECOND, Password, Passwords
 
 GOOD = b"correct-horse-battery-staple"
 
@@ -51,6 +52,20 @@ def test_a_new_password_needs_no_restart(folder):
     (folder / "default").write_bytes(b"another-password-1")
     assert not passwords.files_with([GOOD])
     assert passwords.files_with([b"another-password-1"])
+
+
+def test_a_flood_of_guesses_reads_the_files_only_so_often_and_the_next_second_reads_them_again(folder, monkeypatch):
+    seconds = 1000.0
+    monkeypatch.setattr(rate, "monotonic", lambda: seconds)
+    passwords = Passwords(folder)
+    for _ in range(MAX_READS_PER_SECOND):
+        assert not passwords.files_with([b"another-password-1"])
+    (folder / "default").write_bytes(b"another-password-1")
+    assert not passwords.files_with([b"another-password-1"])
+    assert passwords.files_with([GOOD])
+    seconds += 1
+    assert passwords.files_with([b"another-password-1"])
+    assert not passwords.files_with([GOOD])
 
 
 def test_hidden_files_of_a_mount_open_nothing(folder):

@@ -64,16 +64,17 @@ class Place:
     """The records of one Deployment, as one replica of the service reads and writes them."""
 
     def __init__(self, kubeconfig, live):
-        self.ledger, self.live = Ledger(Cluster(str(kubeconfig))), live
+        self.cluster, self.live = Cluster(str(kubeconfig)), live
+        self.ledger = Ledger(self.cluster)
         self._where = (live["metadata"]["namespace"], "web")
 
     def record(self, number=1, **fields):
         """Make the record of a rollout of the Deployment."""
         return record_of(self.live, number, **fields)
 
-    def change(self, decide, how="change"):
+    def change(self, decide):
         """Change the records, and return whether something was written."""
-        return getattr(self.ledger, how)(*self._where, self.live["metadata"]["uid"], decide)
+        return self.ledger.change(*self._where, self.live["metadata"]["uid"], decide)
 
     def write(self, record):
         """Write a record, whatever is recorded."""

@@ -4,8 +4,7 @@ import threading
 
 import pytest
 
-from errors import Refusal, Unreachable
-from rollout import ledger as ledger_module
+from errors import Unreachable
 from rollout.model import Phase
 from rollout.record import new_record
 from tests.rollout.cases import rollout_id
@@ -102,18 +101,6 @@ def test_a_write_that_always_conflicts_is_given_up(here, cluster):
 
 
 @pytest.mark.simulated_only
-@pytest.mark.parametrize(
-    "failure", [{"status": 503}, {"status": 500}, {"status": 429}, {"status": 504}, {"drop": True}]
-)
-def test_change_until_reachable_outlasts_an_api_server_that_is_away(here, elsewhere, cluster, monkeypatch, failure):
-    monkeypatch.setattr(ledger_module, "MIN_PAUSE_SECONDS", 0)
-    cluster.simulation.fail(times=5, path=CONFIG_MAP, **failure)
-    cluster.simulation.fail(times=5, method="POST", path="configmaps", **failure)
-    assert here.change(lambda records: here.record(), "change_until_reachable")
-    assert elsewhere.read() == {rollout_id(1): here.record()}
-
-
-@pytest.mark.simulated_only
 def test_a_write_whose_answer_was_lost_is_found_when_deciding_again(here, elsewhere, cluster):
     here.write(here.record(1))
     writing = new_record(here.live)
@@ -124,14 +111,3 @@ def test_a_write_whose_answer_was_lost_is_found_when_deciding_again(here, elsewh
     cluster.simulation.fail(method="PATCH", path=CONFIG_MAP, call=arrives, drop=True)
     assert not here.change(lambda records: None if records[rollout_id(1)].notified else writing.replace(notified=True))
     assert elsewhere.read()[rollout_id(1)].notified
-
-
-def test_without_the_right_a_verdict_is_decided_on_no_records(here, cluster):
-    cluster.allow([{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"]}])
-    seen = []
-    assert here.change(lambda records: seen.append(records) or here.record(), "change_until_reachable")
-    assert not here.change(lambda records: None, "change_until_reachable")
-    assert seen == [{}]
-    with pytest.raises(Refusal):
-        here.read()
-    assert cluster.get(CONFIG_MAP, "configmaps") is None

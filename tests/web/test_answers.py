@@ -4,8 +4,10 @@ import re
 
 import pytest
 
+import rate
 from tests.service import PASSWORD
 from tests.web.helpers import PW, basic, rollout_id
+from web.request_log import MAX_REFUSED_LINES_PER_SECOND
 
 
 @pytest.mark.parametrize(
@@ -163,6 +165,23 @@ def test_the_log_never_shows_a_secret(service):
     log = "\n".join(service.lines)
     for secret in (PASSWORD, wrong, basic(wrong), "Bearer "):
         assert secret not in log
+
+
+def test_a_flood_of_guesses_does_not_bury_the_lines_of_right_signals(client, caplog, monkeypatch):
+    monkeypatch.setattr(rate, "monotonic", lambda: -1.0)  # A second that no other test had.
+    caplog.set_level("INFO", "web.request_log")
+
+    def lines():
+        return [record.getMessage() for record in caplog.records if record.name == "web.request_log"]
+
+    for _ in range(MAX_REFUSED_LINES_PER_SECOND + 50):
+        assert client.post(body={"pw": "a-wrong-password-1234"}).status == 403
+    assert client.get("/nothing").status == 404
+    assert lines().count("POST /deployment 403") == MAX_REFUSED_LINES_PER_SECOND
+    assert [line for line in lines() if "more than" in line] == [lines()[-1]]
+    assert client.post(body=PW).status == 200
+    assert client.post(body={"pw": PASSWORD, "image": 7}).status == 400
+    assert lines()[-2:] == ["POST /deployment 200", "POST /deployment 400"]
 
 
 def test_an_error_that_the_operator_must_mend_is_a_warning_in_the_log(service, cluster):

@@ -391,7 +391,7 @@ def test_no_line_of_a_request_shows_the_token(client, caplog, path):
     caplog.set_level("DEBUG")
     client.post(path.format(TOKEN), payload())
     client.get(path.format(TOKEN))
-    lines = [vars(record) for record in caplog.records if record.name == "web.answers"]
+    lines = [vars(record) for record in caplog.records if record.name == "web.request_log"]
     assert len(lines) == 2
     assert TOKEN not in caplog.text + str(lines)
     assert "/…" in caplog.text

@@ -1,0 +1,61 @@
+"""Each request's id, its line in the log, and its place in the metrics."""
+
+import itertools
+import logging
+import re
+import secrets
+import time
+
+from flask import Blueprint, Response, g, request
+
+from rate import PerSecond
+from web.parts import parts
+
+log = logging.getLogger(__name__)
+blueprint = Blueprint("request_log", __name__)
+
+# A client that guesses passwords sends thousands a second, and would bury the other lines.
+MAX_REFUSED_LINES_PER_SECOND = 100
+# Not random for each request: while the kernel makes random numbers, Python lets another thread run.
+_PROCESS, _NUMBERS = secrets.token_hex(8), itertools.count(1)
+_refused = PerSecond()
+
+
+@blueprint.before_app_request
+def identify() -> None:
+    """Give the request an id: the one that the sender gave it, where that is a plain word."""
+    g.started = time.monotonic()
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", given) else f"{_PROCESS}{next(_NUMBERS):016x}"
+
+
+@blueprint.after_app_request
+def write_line(response: Response) -> Response:
+    """Write the request's line to the log, and count it if it is a signal."""
+    status = response.status_code
+    response.headers["X-Request-ID"] = g.request_id
+    if request.method == "POST":
+        parts().metrics.signals.labels(g.get("deployment", ""), str(status)).inc()
+    # Only a request with the right credentials has a deployment.
+    if 400 <= status < 500 and "deployment" not in g and not _has_line():
+        return response
+    path = request.path
+    # The path of a webhook ends in its token. A path that no route has may be a webhook's with a slip in it.
+    if request.url_rule is None or "token" in request.view_args or "dockerhub" in path.lower():
+        path = re.sub(r"(?s)^(/*[^/]*)/.+", r"\1/…", path)
+    level = logging.WARNING if status >= 500 else logging.INFO
+    if path in ("/healthz", "/readyz") and status == 200:
+        level = logging.DEBUG  # The kubelet's probes come several times a minute, and would bury the other lines.
+    milliseconds = round((time.monotonic() - g.started) * 1000, 1)
+    fields = {"method": request.method, "path": path, "status": status, "milliseconds": milliseconds}
+    log.log(level, "%s %s %s", request.method, path, status, extra=fields)
+    return response
+
+
+def _has_line() -> bool:
+    """Tell whether a request that is refused gets a line; say so where the next ones don't."""
+    number = _refused.count()
+    if number == MAX_REFUSED_LINES_PER_SECOND + 1:
+        sentence = "more than %s requests were refused within a second; the others have no line, /metrics counts them"
+        log.warning(sentence, MAX_REFUSED_LINES_PER_SECOND)
+    return number <= MAX_REFUSED_LINES_PER_SECOND
