@@ -25,11 +25,11 @@ Newest = Callable[[Manifest, dict, Records], Rollout]
 class Glance(NamedTuple):
     """Hold the newest rollout, None where there is none or, with a `problem`, where it can't be read.
 
-    Hold also the recorded rollouts, and why the Deployment is locked.
+    Hold also what is recorded, a line for each rollout as in a history, and why the Deployment is locked.
     """
 
     rollout: Rollout | None = None
-    history: Records = Records()
+    history: tuple[dict, ...] = ()
     locked: str | None = None
     problem: str | None = None
 
@@ -70,4 +70,8 @@ class Overview:
             records, live = self._ledger.read(*place), self._cluster.read_deployment(*place)
         except Forbidden as error:  # In another namespace, the account may have all rights.
             return Glance(problem=str(error))
-        return Glance(self._newest(manifest, live, records), records, lock_of(live)) if live else Glance()
+        if live is None:
+            return Glance()
+        # Not the records, whose pod templates take memory and are not shown.
+        history = tuple(record.as_history() for record in records.values())
+        return Glance(self._newest(manifest, live, records), history, lock_of(live))

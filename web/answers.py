@@ -96,11 +96,10 @@ def error(status: int, sentence: str, reason: str, **data: object) -> Response:
 def overview(standings: list[Standing]) -> Response:
     """Answer with how several deployments stand, without their history, which only the page shows."""
     found = [each.as_json() for each in standings]
-    pasts = ([record.as_history() for record in each.glance.history.values()] for each in standings)
 
     def shown() -> Page:
-        more = zip(found, standings, pasts, strict=True)
-        return page.overview([data | {"name": each.name, "history": past} for data, each, past in more])
+        both = zip(found, standings, strict=True)
+        return page.overview([data | {"name": each.name, "history": each.glance.history} for data, each in both])
 
     text = "\n".join(f"ok: {_row(each)}" for each in standings) or "ok: no deployment is configured"
     return answer(200, {"deployments": found}, text, shown=shown)

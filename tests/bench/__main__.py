@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.bench import figures, foreign, load, scale
+from tests.bench import figures, foreign, load, page, scale
 from tests.bench.bench import Bench
 from tests.bench.cluster import namespace, simulated_cluster
 from tests.bench.figure import Figure, judge
 
 # A new figure is a function here. The first ones measure services that they start themselves.
-BEFORE = (figures.start, foreign.pods, scale.rollouts)
+BEFORE = (figures.start, page.overview, foreign.pods, scale.rollouts)
 WHILE_SERVING = (
     figures.memory_after_start,
     figures.signals,
