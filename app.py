@@ -57,5 +57,6 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
         app.register_blueprint(module.blueprint)
     app.before_request(Receiver().receive)  # After the blueprints: the answer of a refusal needs what they prepare.
     app.before_request(origins.refuse_other_sites)
+    process.return_free_memory()
     threading.Thread(target=monitor.resume, args=(deployer.loadable,), name="resume", daemon=True).start()
     return app

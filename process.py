@@ -1,6 +1,7 @@
 """What uwsgi.ini can't set for the process: its heap, and the queue in front of its threads."""
 
 import ctypes
+import gc
 import socket
 from contextlib import suppress
 
@@ -15,6 +16,13 @@ def share_one_arena() -> None:
     # thread at a time. https://man7.org/linux/man-pages/man3/mallopt.3.html
     with suppress(AttributeError):  # Other C libraries don't have this function.
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+
+
+def return_free_memory() -> None:
+    """Return to the kernel what the imports needed for a moment, some 1 MiB."""
+    gc.collect()
+    with suppress(AttributeError):  # As above.
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def lengthen_queue() -> None:
