@@ -29,7 +29,8 @@ def is_rollout_id(text: str | None) -> bool:
 
 def time_of(rollout_id: str) -> datetime:
     """Return when a rollout id was made."""
-    return datetime.strptime(rollout_id, _ID_FORMAT).replace(tzinfo=UTC)
+    # Not with strptime, which takes fifty times as long: a history is full of these.
+    return datetime.fromisoformat(rollout_id)
 
 
 def rollout_id_of(template: dict) -> str | None:

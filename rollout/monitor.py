@@ -17,7 +17,7 @@ from manifest.pod_template import is_rollout_id, rollout_id_of
 from rollout import rollback
 from rollout.aftermath import MAX_NOTIFYING_SECONDS, Aftermath
 from rollout.duplicates import refuse_duplicate
-from rollout.follower import Follower
+from rollout.follower import ANSWER_FIRST_SECONDS, Follower
 from rollout.followers import Followers, Key
 from rollout.foreign import foreign_at_a_glance, record_of_foreign, watch_foreign
 from rollout.ledger import Ledger
@@ -153,6 +153,7 @@ class Monitor:
 
     def _run(self, follower: Follower) -> None:
         self._metrics.followed.inc()
+        time.sleep(ANSWER_FIRST_SECONDS)
         try:
             self._watch(follower)
             self._recorder.record_at_last(follower)

@@ -148,6 +148,8 @@ def _in_todays_words(record: Record) -> Record:
     message = {"its pods are refused": "has its pods refused", "the Deployment was deleted": "was deleted"}.get(
         message, message
     )
+    if message == record.rollout.message:
+        return record
     return record.replace(rollout=record.rollout.replace(message=message))
 
 
