@@ -19,8 +19,8 @@ FIELD_MANAGER = "auto-deployer"
 # The API server ends a watch after so many seconds; in between it sends a bookmark about once a minute.
 # https://kubernetes.io/docs/reference/using-api/api-concepts/#watch-bookmarks
 WATCH_SECONDS, MAX_SILENCE_SECONDS = 900, 75
-# Of 5,000 foreign pods, pages of 500 take 20 MiB at their most, and these take 3.
-MAX_PAGE_ITEMS = 100
+# Of 5,000 foreign pods, pages of 500 take 20 MiB at their most, and these take 4.
+MAX_PAGE_ITEMS = 50
 # The API server itself gives up after five conflicts. A burst of signals to one Deployment causes more.
 MAX_ATTEMPTS = 12
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.02, 0.64
