@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.conftest import InProcess, deployment
+from tests.rollout.helpers import quiet_client
 from tests.service import ROOT, free_port
 from tests.simulation import SimulatedCluster
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.simulated_only
 
 
 def own(cluster, tmp_path, **user):
-    """Serve in this process with a kubeconfig of its own."""
+    """Serve in this process with a kubeconfig of its own, which only requests read."""
     (tmp_path / "own").mkdir()
     kubeconfig = {
         "apiVersion": "v1",
@@ -32,7 +33,7 @@ def own(cluster, tmp_path, **user):
         "current-context": "c",
     }
     (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
-    client = InProcess(tmp_path / "own", KUBECONFIG=str(tmp_path / "kubeconfig"))
+    client = quiet_client(tmp_path / "own", KUBECONFIG=str(tmp_path / "kubeconfig"))
     client.reset(cluster.namespace)
     return client
 
