@@ -42,6 +42,8 @@ def main() -> str | int:
         del os.environ[variable]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="auto-deployer-bench-")))
+        # What is made in there goes away with it, also where making it is interrupted.
+        tempfile.tempdir = str(folder)
         if options.cluster:
             kubeconfig = str(Path(options.cluster).resolve())
         else:

@@ -168,6 +168,7 @@ def test_the_key_holds_though_a_newer_signal_came_before_the_record(service, rep
     cluster.wait_for(lambda: rollouts(cluster) == 3)
 
 
+@pytest.mark.simulated_only
 @pytest.mark.parametrize("exists", [False, True])
 def test_the_same_key_at_two_replicas_at_the_same_moment_is_one_rollout(service, replica, cluster, exists):
     if exists:
