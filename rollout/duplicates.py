@@ -23,7 +23,7 @@ def refuse_duplicate(signal: Signal, live: dict | None, records: Iterable[Record
 
     `live` is asked as well as `records`: it knows what no process has recorded yet.
     """
-    if signal.key is None or signal.dry_run:
+    if signal.key is None:
         return
     started = {record.rollout.id: (record.key, record.fingerprint) for record in records}
     started |= {rollout_id: (key, fingerprint) for rollout_id, key, fingerprint in signals_of(live)}

@@ -48,12 +48,12 @@ def main() -> str | int:
             kubeconfig = str(Path(options.cluster).resolve())
         else:
             kubeconfig = stack.enter_context(simulated_cluster(folder))
-        bench = Bench(kubeconfig, folder)
+        bench = Bench(kubeconfig, folder, is_real=bool(options.cluster))
         stack.enter_context(namespace(bench.raw))
         # Ended in the middle of its start, too.
         stack.push(bench.service)
         _, version = bench.raw.call("GET", "/version")
-        kind = "real" if options.cluster else "simulated"
+        kind = "real" if bench.is_real else "simulated"
         print(f"{kind} cluster, Kubernetes {json.loads(version)['gitVersion']}, {os.cpu_count()} cores\n")
         _print("figure", "measured", "target", "")
         measured = []

@@ -25,7 +25,8 @@ NAME = "web"
 class Bench:
     """Hold what is measured: a cluster, a manifest in a namespace of its own, and the service in front of it."""
 
-    def __init__(self, kubeconfig: str, folder: Path) -> None:
+    def __init__(self, kubeconfig: str, folder: Path, is_real: bool = False) -> None:
+        self.is_real = is_real
         manifest = yaml.safe_load((ROOT / "k8s" / "deployments" / "web.yaml").read_text())
         manifest["metadata"] |= {"name": NAME, "namespace": NAMESPACE}
         deployments, passwords = folder / "deployments", folder / "passwords"

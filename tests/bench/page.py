@@ -40,7 +40,7 @@ def overview(bench: Bench) -> Iterator[Figure]:
         sizes = [len(page), *(len(_get(service, "/" + part.lstrip("./"))) for part in parts)]
         yield Figure("  what a browser loads", sum(sizes) / 1000, " kB", 60, f"({len(sizes)} files)")
         after = memory(service)
-        yield Figure("  memory more", None if after is None else after - before, " MiB", 3)
+        yield Figure("  memory more", None if after is None else after - before, " MiB")
 
 
 def _roll_out(bench: Bench, service: Service, number: int) -> None:

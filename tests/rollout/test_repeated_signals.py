@@ -226,8 +226,9 @@ def test_a_dry_run_uses_no_key_up(service, cluster):
     tried = send(service, dry_run=True)
     assert (tried.status, replayed(tried), cluster.get()) == (200, False, None)
     assert send(service, wait=True).status == 200
+    # Another body under the same key, as any other.
     tried = send(service, dry_run=True)
-    assert (tried.status, replayed(tried)) == (200, False)
+    assert (tried.status, tried.json()["reason"]) == (422, "KeyReused")
     service.deploy(image="acme/web:2")
     tried = send(service, "/deployment/web/rollback", "back", dry_run=True)
     assert (tried.status, replayed(tried)) == (200, False)
@@ -291,7 +292,7 @@ def keyed(number, key=KEY, fingerprint="f", **fields):
         (Signal(key=KEY, fingerprint="g"), KeyReused),
         (Signal(key="another", fingerprint="f"), None),
         (Signal(), None),
-        (Signal(key=KEY, fingerprint="g", dry_run=True), None),
+        (Signal(key=KEY, fingerprint="g", dry_run=True), KeyReused),
         # The rollout of the test is older than that.
         (Signal(key=KEY, fingerprint="f", key_seconds=10), None),
         (Signal(key=KEY, fingerprint="f", key_seconds=10**9), Duplicate),
