@@ -104,9 +104,7 @@ def build_rollback(
         annotations[UNPINNED] = json.dumps(unpinned)
     metadata = {key: value for key, value in restored["metadata"].items() if key != "creationTimestamp"}
     restored["metadata"] = {**metadata, "annotations": annotations}
-    # No sender asks for an automatic rollback.
-    noted = _noted(signal, rollout_id, live) if signal.by or signal.link or signal.key else None
-    notes = {CHANGE_CAUSE: signal.cause, ROLLED_BACK_TO: str(revision), SIGNAL: noted}
+    notes = {CHANGE_CAUSE: signal.cause, ROLLED_BACK_TO: str(revision), SIGNAL: _noted(signal, rollout_id, live)}
     return {
         "metadata": {"annotations": notes},
         "spec": {"template": {"$patch": "replace", **restored}},

@@ -1,5 +1,7 @@
 """A process that dies leaves nothing undone: the next process finishes what it finds in the cluster."""
 
+import json
+
 import pytest
 
 from tests.conftest import ConfiguredService, deployment
@@ -116,8 +118,10 @@ def test_another_replica_knows_what_the_signal_asked_for(service, replica, clust
     limit_pods(cluster, None)
     ended = replica.show(id=rollout_id, wait=20)
     assert (ended.status, ended.json()["image"], ended.json()["rolled_back_to"]) == (424, "acme/web:missing", 1)
-    # A rollback is no signal that deploys: what that one asked for is gone.
-    assert "auto-deployer/signal" not in cluster.get()["metadata"]["annotations"]
+    # A rollback is no signal that deploys: of what that one asked for, only its key still counts.
+    noted = json.loads(cluster.get()["metadata"]["annotations"]["auto-deployer/signal"])
+    assert (noted["image"], noted["rollback_on_failure"]) == (None, None)
+    assert [earlier for earlier, *_ in noted["earlier"]][-1] == rollout_id
 
 
 def test_killed_between_verdict_and_rollback(service, cluster, chat):
