@@ -1,4 +1,7 @@
-"""The errors that a caller gets as an answer. This module imports nothing, so every other module may raise them."""
+"""The errors that a caller gets as an answer. This module imports nothing, so every other module may raise them.
+
+A sentence without details stands here; one with details stands where they are known.
+"""
 
 
 class Refusal(Exception):
