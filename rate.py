@@ -1,7 +1,10 @@
-"""How often something happens, so that a flood of requests can't make the service do all of it."""
+"""Count what happens within a second, so that a flood of requests doesn't make the service do it for each of them."""
 
 import threading
+from collections.abc import Callable
 from time import monotonic
+
+MAX_LINES_PER_SECOND = 100
 
 
 class PerSecond:
@@ -13,9 +16,15 @@ class PerSecond:
 
     def count(self) -> int:
         """Return which one of this second this is: the first is 1."""
-        second = int(monotonic())
         with self._lock:
+            second = int(monotonic())
             if second != self._second:
                 self._second, self._number = second, 0
             self._number += 1
             return self._number
+
+
+def few_lines() -> Callable[[object], bool]:
+    """Return a filter for a logger that any sender can make write: https://docs.python.org/3/howto/logging.html#filters"""
+    lines = PerSecond()
+    return lambda record: lines.count() <= MAX_LINES_PER_SECOND

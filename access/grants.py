@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from access.passwords import DOCKER_HUB, EVERY_DEPLOYMENT, Passwords
 from errors import BadRequest, Invalid, NotFound, Refusal, WorkflowNotAllowed, WrongPassword
 from manifest import files
+from rate import few_lines
 
 if TYPE_CHECKING:
     from access.oidc import Tokens, Workflow
 
 log = logging.getLogger(__name__)
+log.addFilter(few_lines())
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ from pydantic import BaseModel
 
 from errors import InvalidToken, Unreachable, WorkflowNotAllowed, WrongPassword
 from manifest.annotations import GITHUB_ENVIRONMENT, GITHUB_REF, GITHUB_REPOSITORY_ID
+from rate import few_lines
 
 log = logging.getLogger(__name__)
+log.addFilter(few_lines())
 
 # GitHub's tokens have some 2 KiB. The service refuses a longer one without reading it.
 MAX_TOKEN_BYTES = 16 * 1024

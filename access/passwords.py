@@ -17,7 +17,8 @@ EVERY_DEPLOYMENT = "default"
 # The lines of this file are the tokens in the URLs of Docker Hub's webhooks. They open nothing else.
 DOCKER_HUB = "dockerhub"
 MIN_PASSWORD_CHARACTERS = 16
-# In a flood of guesses, the others of a second are compared with what was read last: reading costs the most.
+# Beyond this, a guess is compared with what was read last, since reading costs the most. There are fewer threads in
+# uwsgi.ini, so one reading of the same second has ended by then.
 MAX_READS_PER_SECOND = 100
 # What documentation writes in place of a password, letters and digits only. A user never replaced such a line.
 _PLACEHOLDER = re.compile(
@@ -36,7 +37,7 @@ class Password:
 
 
 class Passwords:
-    """Compare passwords with the files of a directory, which are read again at each use."""
+    """Compare passwords with the files of a directory, which are read at each use, up to a number a second."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

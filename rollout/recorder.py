@@ -69,10 +69,8 @@ class Recorder:
             return
 
         def decide(records: Records) -> Record:
-            record, known = follower.record, ended_as_recorded(records, follower.record)
-            if record.rollback == "done":
-                known = rolled_back(known, record.rollout.rolled_back_to)
-            return known.replace(notified=known.notified or record.notified)
+            known = ended_as_recorded(records, follower.record)
+            return known.replace(notified=known.notified or follower.record.notified)
 
         self.write(follower, decide, patiently=True)
 
@@ -113,8 +111,9 @@ class Recorder:
     def write(self, follower: Follower, decide: Decide, patiently: bool = False) -> bool:
         """Write what `decide` makes of the records, or leave it for later; return whether there was something to write.
 
-        It waits for an API server that can't be reached at all: then there is nothing else to do either. Where only the
-        ConfigMap can't be written, it waits `patiently` or not, and never where the right to write is missing.
+        It waits while the API server can't be reached: then there is nothing else to do either. Where only the
+        ConfigMap can't be written, it tries MAX_ATTEMPTS times, or `patiently` as long as that may pass. It gives up at
+        once where the API server refuses the write, and where the Deployment is gone.
         """
         backoff, failed = Backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS), 0
         while True:
@@ -123,29 +122,35 @@ class Recorder:
                 follower.is_recorded = True
                 return decided
             except Refusal as error:
-                log.warning("the record can't be written yet: %s", error, extra=follower.record.rollout.log_fields)
+                log.warning("the record can't be written: %s", error, extra=follower.record.rollout.log_fields)
                 may_pass = isinstance(error, Unreachable | TooSlow if patiently else Unreachable)
-                is_reachable = self._is_reachable(follower)
+                is_reachable, is_there = self._look(follower)
             failed += is_reachable
-            if is_reachable and not (may_pass and (patiently or failed < MAX_ATTEMPTS)):
+            if is_reachable and not (is_there and may_pass and (patiently or failed < MAX_ATTEMPTS)):
+                if patiently:
+                    log.error("nothing is recorded", extra=follower.record.rollout.log_fields)
                 follower.is_recorded = False
                 return decide(self._ledger.read_or_known(*follower.place[:2])) is not None
             backoff.pause()
 
-    def _is_reachable(self, follower: Follower) -> bool:
-        """Tell whether the API server answers, though it doesn't write the ConfigMap."""
+    def _look(self, follower: Follower) -> tuple[bool, bool]:
+        """Tell whether the API server answers, and whether the Deployment is still there."""
         try:
-            self._cluster.read_deployment(*follower.place[:2])
+            live = self._cluster.read_deployment(*follower.place[:2])
         except Refusal as error:
-            return not isinstance(error, Unreachable | TooSlow)
-        return True
+            return not isinstance(error, Unreachable | TooSlow), True
+        return True, live is not None and live["metadata"]["uid"] == follower.uid
 
 
 def ended_as_recorded(records: Records, ended: Record) -> Record:
     """Return the verdict that is recorded, or else this one: it may be that it couldn't be recorded."""
     known = records.get(ended.rollout.id)
-    if known is None or known.rollout.ended:
-        return known or ended
+    if known is None:
+        return ended
+    if known.rollout.ended:
+        # It may be that the end of the rollback couldn't be recorded.
+        is_done = known.rollback == "pending" and ended.rollback == "done"
+        return rolled_back(known, ended.rollout.rolled_back_to) if is_done else known
     # Only one of two versions of this service may know who sent the signal.
     sent = {"by": ended.rollout.by or known.rollout.by, "link": ended.rollout.link or known.rollout.link}
     return known.renewed_by(ended.replace(rollout=known.rollout.renewed_by(ended.rollout.replace(**sent))))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from flask import current_app, request
+from flask import current_app, g, request
 
 from access.grants import Access, Grants
 from deployer import Deployer
@@ -103,4 +103,6 @@ def parts() -> Parts:
 
 def grants(fields: dict | None = None) -> Grants:
     """Return what the credentials of the current request open; `fields` are those of its body. Raises a Refusal."""
-    return parts().access.grants(credentials.read_passwords(request, fields), credentials.read_token(request))
+    opened = parts().access.grants(credentials.read_passwords(request, fields), credentials.read_token(request))
+    g.has_password = bool(opened.password_files)
+    return opened

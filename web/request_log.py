@@ -1,23 +1,19 @@
 """Each request's id, its line in the log, and its place in the metrics."""
 
-import itertools
 import logging
+import random
 import re
-import secrets
 import time
 
 from flask import Blueprint, Response, g, request
 
-from rate import PerSecond
+from rate import MAX_LINES_PER_SECOND, PerSecond
 from web.parts import parts
 
 log = logging.getLogger(__name__)
 blueprint = Blueprint("request_log", __name__)
 
 # A client that guesses passwords sends thousands a second, and would bury the other lines.
-MAX_REFUSED_LINES_PER_SECOND = 100
-# Not random for each request: while the kernel makes random numbers, Python lets another thread run.
-_PROCESS, _NUMBERS = secrets.token_hex(8), itertools.count(1)
 _refused = PerSecond()
 
 
@@ -26,7 +22,12 @@ def identify() -> None:
     """Give the request an id: the one that the sender gave it, where that is a plain word."""
     g.started = time.monotonic()
     given = request.headers.get("X-Request-ID", "")
-    g.request_id = given if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", given) else f"{_PROCESS}{next(_NUMBERS):016x}"
+    g.request_id = given if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", given) else _new_id()
+
+
+def _new_id() -> str:
+    # Not from the kernel's random numbers: while it makes them, Python lets another thread run.
+    return f"{random.getrandbits(128):032x}"
 
 
 @blueprint.after_app_request
@@ -36,8 +37,8 @@ def write_line(response: Response) -> Response:
     response.headers["X-Request-ID"] = g.request_id
     if request.method == "POST":
         parts().metrics.signals.labels(g.get("deployment", ""), str(status)).inc()
-    # Only a request with the right credentials has a deployment.
-    if 400 <= status < 500 and "deployment" not in g and not _has_line():
+    is_known = g.get("has_password") or "deployment" in g
+    if 400 <= status < 500 and not is_known and not _has_line():
         return response
     path = request.path
     # The path of a webhook ends in its token. A path that no route has may be a webhook's with a slip in it.
@@ -53,9 +54,8 @@ def write_line(response: Response) -> Response:
 
 
 def _has_line() -> bool:
-    """Tell whether a request that is refused gets a line; say so where the next ones don't."""
+    """Tell whether a request without the right credentials gets a line; say so where the next ones don't."""
     number = _refused.count()
-    if number == MAX_REFUSED_LINES_PER_SECOND + 1:
-        sentence = "more than %s requests were refused within a second; the others have no line, /metrics counts them"
-        log.warning(sentence, MAX_REFUSED_LINES_PER_SECOND)
-    return number <= MAX_REFUSED_LINES_PER_SECOND
+    if number == MAX_LINES_PER_SECOND + 1:
+        log.warning("over %s requests with wrong credentials within a second; the others have no line", number - 1)
+    return number <= MAX_LINES_PER_SECOND

@@ -8,7 +8,7 @@ import logging
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 
 from deployment_spec import Signal
 from errors import BadRequest, NotDockerHub, Refusal
@@ -63,6 +63,7 @@ class Push:
 def redeploy(token: str) -> Response:
     """Deploy every deployment that runs the image that was pushed to Docker Hub."""
     parts().access.check_docker_hub(token.encode())
+    g.has_password = True
     push = Push.from_fields(read_fields(request))
     outcomes, refusals = [], []
     for name in parts().deployer.configured():

@@ -39,12 +39,21 @@ def test_a_patient_write_outlasts_an_api_server_that_writes_no_config_map(
     assert elsewhere.read() == {rollout_id(1): here.record()}
 
 
-def test_without_the_right_a_verdict_is_decided_on_no_records(recorder, follower, here, cluster):
+@pytest.mark.simulated_only
+def test_a_patient_write_ends_when_the_deployment_is_gone(recorder, follower, here, cluster):
+    cluster.simulation.fail(times=100_000, method="POST", path="configmaps", status=503)
+    cluster.delete("web")
+    recorder.write(follower, lambda records: here.record(), patiently=True)
+    assert not follower.is_recorded
+
+
+def test_without_the_right_a_verdict_is_decided_on_no_records(recorder, follower, here, cluster, caplog):
     cluster.allow([{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"]}])
     seen = []
     assert recorder.write(follower, lambda records: seen.append(records) or here.record(), patiently=True)
     assert not recorder.write(follower, lambda records: None, patiently=True)
     assert not follower.is_recorded
+    assert "nothing is recorded" in caplog.text
     assert seen == [{}]
     with pytest.raises(Refusal):
         here.read()

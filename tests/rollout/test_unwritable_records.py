@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+from rollout import rollback
+from rollout.aftermath import Aftermath
 from tests.rollout.helpers import (
     asked,
     deploy_and_hold,
@@ -87,6 +89,28 @@ def test_a_failure_is_rolled_back_once_and_recorded_later(client, cluster, chat)
     assert len(asked(cluster, "patch", "deployments")) == 2
     assert len(chat.about(cluster.namespace)) == 3
     assert events_of(cluster).count("RolloutFailed") == 1
+
+
+def test_a_rollback_whose_end_could_not_be_recorded_is_recorded_with_the_message(client, cluster, chat, monkeypatch):
+    rollout_id = deploy_and_hold(client, cluster, image="acme/web:missing", rollback_on_failure=True)
+    send, notify, faults = rollback.send, Aftermath.notify, []
+
+    def send_and_refuse(*arguments, **fields):
+        live = send(*arguments, **fields)
+        faults.extend(refuse_writes(cluster))
+        return live
+
+    def lift_and_notify(aftermath, follower):
+        lift(faults)
+        notify(aftermath, follower)
+
+    monkeypatch.setattr(rollback, "send", send_and_refuse)
+    monkeypatch.setattr(Aftermath, "notify", lift_and_notify)
+    limit_pods(cluster, None)
+    assert client.show(id=rollout_id, wait=20).json()["rolled_back_to"] == 1
+    wait_for_records(cluster, 3, told=True)
+    found = records(cluster)[1]
+    assert (found["rollback"], found["rollout"]["rolled_back_to"]) == ("done", 1)
 
 
 def test_the_start_is_recorded_in_between_although_nothing_changes(client, cluster, monkeypatch):

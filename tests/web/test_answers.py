@@ -7,7 +7,6 @@ import pytest
 import rate
 from tests.service import PASSWORD
 from tests.web.helpers import PW, basic, rollout_id
-from web.request_log import MAX_REFUSED_LINES_PER_SECOND
 
 
 @pytest.mark.parametrize(
@@ -174,14 +173,22 @@ def test_a_flood_of_guesses_does_not_bury_the_lines_of_right_signals(client, cap
     def lines():
         return [record.getMessage() for record in caplog.records if record.name == "web.request_log"]
 
-    for _ in range(MAX_REFUSED_LINES_PER_SECOND + 50):
+    for _ in range(rate.MAX_LINES_PER_SECOND + 50):
         assert client.post(body={"pw": "a-wrong-password-1234"}).status == 403
     assert client.get("/nothing").status == 404
-    assert lines().count("POST /deployment 403") == MAX_REFUSED_LINES_PER_SECOND
-    assert [line for line in lines() if "more than" in line] == [lines()[-1]]
+    assert lines().count("POST /deployment 403") == rate.MAX_LINES_PER_SECOND
+    assert [line for line in lines() if "have no line" in line] == [lines()[-1]]
     assert client.post(body=PW).status == 200
     assert client.post(body={"pw": PASSWORD, "image": 7}).status == 400
-    assert lines()[-2:] == ["POST /deployment 200", "POST /deployment 400"]
+    assert client.post("/deployment/nothing", PW).status == 404
+    assert lines()[-3:] == ["POST /deployment 200", "POST /deployment 400", "POST /deployment/nothing 404"]
+
+
+def test_a_flood_of_forged_tokens_does_not_bury_them_either(client, caplog, monkeypatch):
+    monkeypatch.setattr(rate, "monotonic", lambda: -2.0)
+    for _ in range(rate.MAX_LINES_PER_SECOND + 50):
+        assert client.post(body={}, Authorization="Bearer a.b.c").status == 403
+    assert caplog.text.count("a token was sent") == rate.MAX_LINES_PER_SECOND
 
 
 def test_an_error_that_the_operator_must_mend_is_a_warning_in_the_log(service, cluster):
