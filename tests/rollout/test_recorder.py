@@ -2,6 +2,7 @@
 
 import pytest
 
+from cluster import connection
 from errors import Refusal
 from manifest.files import Manifest
 from rollout import recorder as recorder_module
@@ -30,8 +31,9 @@ def follower(here, cluster):
     "failure", [{"status": 503}, {"status": 500}, {"status": 429}, {"status": 504}, {"drop": True}]
 )
 def test_a_patient_write_outlasts_an_api_server_that_writes_no_config_map(
-    recorder, follower, here, elsewhere, cluster, failure
+    recorder, follower, here, elsewhere, cluster, monkeypatch, failure
 ):
+    monkeypatch.setattr(connection, "MAX_RETRY_AFTER_SECONDS", 0)
     cluster.simulation.fail(times=7, path=CONFIG_MAP, **failure)
     cluster.simulation.fail(times=7, method="POST", path="configmaps", **failure)
     assert recorder.write(follower, lambda records: here.record(), patiently=True)

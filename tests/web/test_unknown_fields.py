@@ -68,7 +68,8 @@ def test_a_refusal_names_the_right_spelling(name):
         unknown_fields({name: 1}, DeployFields)
 
 
-def test_json_answers_list_what_was_ignored(client, cluster):
+def test_json_answers_list_what_was_ignored(quick_service, cluster):
+    client = quick_service
     others = {"ref": "refs/heads/main", "commit": {"dry-run": True}}
     for answer in (
         client.post(body={"pw": PASSWORD, **others}, Accept="application/json"),
