@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Mapping
 
-from flask import Flask
+from flask import Flask, request
 
 import logs
 import process
@@ -18,6 +18,7 @@ from rollout.monitor import Monitor
 from settings import Settings
 from version import KUBERNETES_CLIENT, PYTHON, VERSION
 from web import answers, origins, page, probes, request_log, routes, webhooks
+from web.flood import FloodGuard
 from web.parts import EXTENSION, MAX_WAITING_PAGES, Calling, Parts, Waiting
 from web.receiving import Receiver
 
@@ -55,8 +56,11 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     app.extensions[EXTENSION] = Parts(deployer, access, metrics, *waiting, Calling(), settings.public_url)
     for module in (request_log, answers, page, routes, webhooks, probes):
         app.register_blueprint(module.blueprint)
-    app.before_request(Receiver().receive)  # After the blueprints: the answer of a refusal needs what they prepare.
+    receiver = Receiver()
+    # After the blueprints: the answer of a refusal needs what they prepare.
+    app.before_request(lambda: receiver.receive(request))
     app.before_request(origins.refuse_other_sites)
+    app.wsgi_app = FloodGuard(app.wsgi_app, receiver, access, metrics, request_log.refused)
     process.return_free_memory()
     threading.Thread(target=monitor.resume, args=(deployer.loadable,), name="resume", daemon=True).start()
     return app

@@ -14,6 +14,11 @@ class PerSecond:
         self._lock = threading.Lock()
         self._second, self._number = 0, 0
 
+    @property
+    def number(self) -> int:
+        """How often it has happened in this second."""
+        return self._number if self._second == int(monotonic()) else 0
+
     def count(self) -> int:
         """Return which one of this second this is: the first is 1."""
         with self._lock:

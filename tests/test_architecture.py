@@ -55,4 +55,4 @@ def test_a_file_is_short(what):
 
 def test_the_product_is_small():
     lines = [line for module in MODULES for line in module.read_text().splitlines()]
-    assert len([line for line in lines if line.strip()]) < 5360
+    assert len([line for line in lines if line.strip()]) < 5440

@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 
-from flask import request
+from flask import Request
 
-from errors import BadRequest, RequestTimeout
+from errors import BadRequest, Refusal, RequestTimeout
 from web.parsing import MAX_BODY_BYTES
 
 # Half of uwsgi.ini's threads: a request whose body arrives holds one.
@@ -35,13 +35,15 @@ class Receiver:
         self._readings: dict[_Reading, None] = {}  # The one that began first comes first.
         threading.Thread(target=self._cut_overdue, name="receiving", daemon=True).start()
 
-    def receive(self) -> None:
-        """Replace the stream of the current request by the body. Raises RequestTimeout or BadRequest.
+    def receive(self, request: Request) -> None:
+        """Replace the stream of a request by the body. Raises RequestTimeout or BadRequest, however often it is called.
 
         It also reads a body that is too large, and drops it: a sender that is refused while it sends sees a reset
         in place of the answer.
         """
         stream, length = request.environ["wsgi.input"], request.content_length
+        if isinstance(stream, Refusal):
+            raise stream
         if not length or isinstance(stream, BytesIO):
             return
         body = bytearray()
@@ -52,9 +54,9 @@ class Receiver:
                     if request.content_length <= MAX_BODY_BYTES:
                         body += chunk
             except OSError as error:
-                if reading.cut or "timeout" in str(error):
-                    raise RequestTimeout() from None
-                raise BadRequest("the body is shorter than the Content-Length") from None
+                is_late, short = reading.cut or "timeout" in str(error), "the body is shorter than the Content-Length"
+                request.environ["wsgi.input"] = RequestTimeout() if is_late else BadRequest(short)
+                raise request.environ["wsgi.input"] from None
         request.environ["wsgi.input"] = BytesIO(body)
 
     @contextmanager

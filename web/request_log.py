@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 blueprint = Blueprint("request_log", __name__)
 
 # A client that guesses passwords sends thousands a second, and would bury the other lines.
-_refused = PerSecond()
+refused = PerSecond()
 
 
 @blueprint.before_app_request
@@ -22,10 +22,11 @@ def identify() -> None:
     """Give the request an id: the one that the sender gave it, where that is a plain word."""
     g.started = time.monotonic()
     given = request.headers.get("X-Request-ID", "")
-    g.request_id = given if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", given) else _new_id()
+    g.request_id = given if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", given) else new_id()
 
 
-def _new_id() -> str:
+def new_id() -> str:
+    """Make an id for a request."""
     # Not from the kernel's random numbers: while it makes them, Python lets another thread run.
     return f"{random.getrandbits(128):032x}"
 
@@ -55,7 +56,7 @@ def write_line(response: Response) -> Response:
 
 def _has_line() -> bool:
     """Tell whether a request without the right credentials gets a line; say so where the next ones don't."""
-    number = _refused.count()
+    number = refused.count()
     if number == MAX_LINES_PER_SECOND + 1:
         log.warning("over %s requests with wrong credentials within a second; the others have no line", number - 1)
     return number <= MAX_LINES_PER_SECOND
