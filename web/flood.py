@@ -1,10 +1,11 @@
-"""Answer a flood of wrong passwords with copies of one answer: most of what such a request costs is Flask's work."""
+"""Answer a flood of wrong passwords with copies of one answer, since Flask's work is most of the cost of a request."""
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from io import BytesIO
 
 from flask import Request
+from werkzeug.exceptions import HTTPException
 
 from access.grants import Access
 from errors import Refusal, WrongPassword
@@ -15,14 +16,14 @@ from web.receiving import Receiver
 from web.request_log import new_id
 
 MAX_COPIED_ANSWERS = 16
-# Beside the path and Accept, the answer to a wrong password depends on these.
-_UNUSUAL = {"HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE", "HTTP_X_REQUEST_ID"}
+# The answer to a wrong password also depends on these headers, not only on the path and Accept.
+_UNUSUAL = {"HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE", "HTTP_UPGRADE", "HTTP_X_REQUEST_ID"}
 # The status with its phrase, the headers, the body.
 _Answer = tuple[str, list[tuple[str, str]], bytes]
 
 
 class FloodGuard:
-    """Stand in front of the application, and let it answer everything but the signals of a flood of wrong passwords."""
+    """Stand in front of the application, and let it answer every request, except wrong passwords in a flood."""
 
     def __init__(self, app: Callable, receiver: Receiver, access: Access, metrics: Metrics, refused: PerSecond) -> None:
         self._app, self._receiver, self._access, self._metrics, self._refused = app, receiver, access, metrics, refused
@@ -45,9 +46,9 @@ class FloodGuard:
         return [body]
 
     def _has_wrong_password(self, environ: dict) -> bool:
-        """Tell whether it is sure that a signal opens nothing; leave the signal as it would arrive without this."""
-        request = Request(environ)
-        with suppress(Refusal):  # The application meets it again.
+        """Tell whether a signal surely opens nothing. The application can still read its body afterwards."""
+        request = Request(environ, populate_request=False)
+        with suppress(Refusal):  # The application raises the same error, and answers it.
             self._receiver.receive(request)
         if not isinstance(environ["wsgi.input"], BytesIO):
             return False
@@ -55,17 +56,19 @@ class FloodGuard:
             fields = parsing.read_fields(request)
             self._access.grants(credentials.read_passwords(request, fields), None)
         except WrongPassword:
-            # A token takes more than a comparison.
-            return not credentials.read_token(request)
-        except Refusal:
+            # The application checks tokens, which have two dots: that needs more than a comparison.
+            return credentials.read_token(request).count(b".") != 2
+        except (Refusal, HTTPException):
             return False
         finally:
             environ["wsgi.input"].seek(0)
         return False
 
     def _answer_without_password(self, environ: dict) -> _Answer:
-        """Return the application's answer to the same request without any credentials, apart from its id."""
-        asked = {name: value for name, value in environ.items() if name != "HTTP_AUTHORIZATION"}
+        """Return the application's answer to the same request without credentials. Leave out X-Request-ID."""
+        # Nothing of what else this sender sends: the copies are for all senders.
+        headers = {"HTTP_HOST", "HTTP_ACCEPT"}
+        asked = {name: value for name, value in environ.items() if name in headers or not name.startswith("HTTP_")}
         asked |= {"wsgi.input": BytesIO(b"{}"), "CONTENT_LENGTH": "2"}
         started: list = []
         answered = self._app(asked, lambda status, headers, *_: started.extend((status, headers)))

@@ -36,7 +36,7 @@ class Receiver:
         threading.Thread(target=self._cut_overdue, name="receiving", daemon=True).start()
 
     def receive(self, request: Request) -> None:
-        """Replace the stream of a request by the body. Raises RequestTimeout or BadRequest, however often it is called.
+        """Replace the stream of a request by the body. Raises RequestTimeout or BadRequest; a second call too.
 
         It also reads a body that is too large, and drops it: a sender that is refused while it sends sees a reset
         in place of the answer.

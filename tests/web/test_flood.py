@@ -1,9 +1,12 @@
 """A flood of wrong passwords: its answers are copies, and nobody else notices it."""
 
+import gc
 import json
 import re
+from io import BytesIO
 
 import pytest
+from werkzeug.test import EnvironBuilder
 
 import rate
 from tests.service import PASSWORD, wait_for
@@ -32,6 +35,11 @@ def counted(client):
     return float(found[1]) if found else 0
 
 
+def _environ():
+    body = json.dumps({"pw": WRONG, "cause": "x" * 50_000}).encode()
+    return EnvironBuilder("/deployment", method="POST", data=body).get_environ()
+
+
 @pytest.mark.parametrize("accept", ["", "application/json", "text/markdown", HTML, "image/png"])
 @pytest.mark.parametrize(
     ("body", "headers"),
@@ -41,6 +49,7 @@ def counted(client):
         ({}, {}),
         ({}, {"Authorization": f"Bearer {WRONG}"}),
         ({}, {"Authorization": basic(WRONG)}),
+        ({"pw": WRONG}, {"Authorization": "Bearer a.b.c"}),
         ({"pw": WRONG}, {"X-Request-ID": "build-7"}),
         ({"pw": WRONG}, {"Origin": "https://other.example.com"}),
     ],
@@ -61,6 +70,27 @@ def test_an_answer_is_the_same_in_a_flood(client, flood, path, body, headers, ac
     assert calm[3] == first[3] == second[3]
     assert len({calm[2], first[2], second[2]}) == (1 if "X-Request-ID" in headers else 3)
     assert counted(client) == before + 2
+
+
+@pytest.mark.parametrize("path", ["/deployment", "/deployment/web"])
+def test_no_sender_can_spoil_the_copies(client, flood, path):
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Accept": "q/1"}
+    calm = client.ask("POST", path, {"pw": WRONG}, upgrade)
+    flood()
+    assert [client.ask("POST", path, {"pw": WRONG}, upgrade).status for _ in range(3)] == [calm.status] * 3
+    assert client.ask("POST", path, {"pw": WRONG}, {"Accept": "q/1"}).status == 403
+
+
+def test_a_copied_answer_keeps_nothing_of_the_body(client, flood):
+    flood()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            assert client.app.wsgi_app(_environ(), lambda *_: None)[0].startswith(b"wrong or missing")
+        assert not any(b"x" * 1000 in each.getvalue() for each in gc.get_objects() if isinstance(each, BytesIO))
+    finally:
+        gc.enable()
 
 
 def test_everything_else_is_answered_as_ever(client, flood, cluster):
