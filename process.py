@@ -21,7 +21,7 @@ def share_one_arena() -> None:
 def return_free_memory() -> None:
     """Return to the kernel what the imports needed for a moment, some 1 MiB."""
     gc.collect()
-    with suppress(AttributeError):  # As above.
+    with suppress(AttributeError):  # Only glibc has this function.
         ctypes.CDLL(None).malloc_trim(0)
 
 

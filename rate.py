@@ -1,4 +1,4 @@
-"""Count what happens within a second, so that a flood of requests doesn't make the service do it for each of them."""
+"""Count how often something happens within a second, so that the service can do less for each request of a flood."""
 
 import threading
 from collections.abc import Callable
@@ -20,7 +20,7 @@ class PerSecond:
         return self._number if self._second == int(monotonic()) else 0
 
     def count(self) -> int:
-        """Return which one of this second this is: the first is 1."""
+        """Count once more; return how often it has happened in this second, this time included."""
         with self._lock:
             second = int(monotonic())
             if second != self._second:

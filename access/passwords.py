@@ -37,7 +37,7 @@ class Password:
 
 
 class Passwords:
-    """Compare passwords with the files of a directory, which are read at each use, up to a number a second."""
+    """Compare passwords with the files of a directory. Each use reads them again, up to MAX_READS_PER_SECOND times."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

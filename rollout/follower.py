@@ -21,7 +21,7 @@ from rollout.verdict import SUPERSEDED, Verdict, judge
 
 log = logging.getLogger(__name__)
 
-# For so long a follower waits before it begins: its work would delay the answer to the signal.
+# A follower waits this long before it begins, since its work would delay the answer to the signal.
 ANSWER_FIRST_SECONDS = 0.01
 # Until warning events are asked for, doubled each time: they explain what pods don't say.
 MIN_WARNINGS_SECONDS = 5

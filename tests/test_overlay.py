@@ -18,7 +18,7 @@ BASE, RENDERED = by_name(render(K8S)), by_name(render(OVERLAY, base=K8S))
 
 @pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
 def test_kubectl_renders_the_same(tmp_path):
-    """With the base of this commit in place of the released one: a test asks no other host."""
+    """The overlay gets the base of this commit in place of the released one, since a test asks no other host."""
     shutil.copytree(K8S, tmp_path / "base", ignore=shutil.ignore_patterns(OVERLAY.name))
     shutil.copytree(OVERLAY, tmp_path / "own")
     file = tmp_path / "own" / "kustomization.yaml"

@@ -65,7 +65,7 @@ def test_no_tests_in_the_image():
 
 
 def test_the_image_has_all_that_the_service_needs_to_start(tmp_path):
-    """With nothing but what the Dockerfile copies, it starts; the first line of its log has the version."""
+    """The service starts with only the files that the Dockerfile copies. The first line of its log has the version."""
     copies = [text.split() for word, text in instructions() if word == "COPY" and not text.startswith("--from")]
     for *sources, target in copies:
         for path in [path for source in sources for path in ROOT.glob(source)]:

@@ -30,7 +30,7 @@ class FloodGuard:
         self._answers: dict[tuple[str, str], _Answer] = {}
 
     def __call__(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
-        """Serve a request: https://peps.python.org/pep-3333/"""
+        """Serve a request, as WSGI says: https://peps.python.org/pep-3333/"""
         is_signal = environ["REQUEST_METHOD"] == "POST" and environ["PATH_INFO"].startswith("/deployment")
         is_flood = is_signal and self._refused.number > MAX_LINES_PER_SECOND
         if not is_flood or environ.keys() & _UNUSUAL or not self._has_wrong_password(environ):
@@ -66,9 +66,8 @@ class FloodGuard:
 
     def _answer_without_password(self, environ: dict) -> _Answer:
         """Return the application's answer to the same request without credentials. Leave out X-Request-ID."""
-        # Nothing of what else this sender sends: the copies are for all senders.
-        headers = {"HTTP_HOST", "HTTP_ACCEPT"}
-        asked = {name: value for name, value in environ.items() if name in headers or not name.startswith("HTTP_")}
+        # All senders get this copy, so the application sees no other header of the present sender.
+        asked = {name: each for name, each in environ.items() if name == "HTTP_ACCEPT" or not name.startswith("HTTP_")}
         asked |= {"wsgi.input": BytesIO(b"{}"), "CONTENT_LENGTH": "2"}
         started: list = []
         answered = self._app(asked, lambda status, headers, *_: started.extend((status, headers)))

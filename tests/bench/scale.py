@@ -26,7 +26,7 @@ HEADERS = {"Accept": "application/json", "Authorization": f"Bearer {PASSWORD}"}
 
 
 def rollouts(bench: Bench) -> Iterator[Figure]:
-    """On a simulated cluster in this process: a real one doesn't know which images crash, and who asks how much."""
+    """Run a simulated cluster in this process: a real one doesn't know which images crash, and counts no calls."""
     with SimulatedCluster() as cluster, tempfile.TemporaryDirectory(prefix="auto-deployer-bench-") as folder:
         cluster.write_kubeconfig(Path(folder, "kubeconfig"))
         settings = bench.service.environ | {"KUBECONFIG": str(Path(folder, "kubeconfig"))}

@@ -1,4 +1,4 @@
-"""A flood of wrong passwords: its answers are copies, and nobody else notices it."""
+"""In a flood of wrong passwords, their senders get copies of one answer. Other senders get their usual answers."""
 
 import gc
 import json
